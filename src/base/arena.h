@@ -1,8 +1,8 @@
 /*
  * arena.h - memory that is given back all at once
  *
- * What one message needs is taken piece by piece and returned by a single reset. The limit bounds what a hostile message
- * can make us allocate.
+ * What one message needs is taken piece by piece and returned by a single reset. The limit bounds what a hostile
+ * message can make us allocate.
  *
  * Threads: an arena belongs to one thread at a time.
  */

@@ -1,8 +1,8 @@
 /*
  * queue.h - a bounded queue of pointers between threads
  *
- * First in, first out. Who pushes hands the thing over; who pops owns it. Closing wakes everybody: nothing more goes in,
- * what is inside can still be taken out.
+ * First in, first out. Who pushes hands the thing over; who pops owns it. Closing wakes everybody: nothing more goes
+ * in, what is inside can still be taken out.
  *
  * Threads: all functions but create and destroy may be called from any thread.
  */

@@ -1,8 +1,8 @@
 /*
  * table.h - dense numbers for byte strings
  *
- * The first key added is 0, the next 1, and so on; keys are never taken out. Open addressing over 64-bit xxHash; keys are
- * copied.
+ * The first key added is 0, the next 1, and so on; keys are never taken out. Open addressing over 64-bit xxHash; keys
+ * are copied.
  *
  * Threads: one writer; readers only while nobody adds.
  */

@@ -1,0 +1,81 @@
+/*
+ * engine.h - what the model says of a request's candidates, and how deep it had to go
+ *
+ * One forward pass, no decoding. The prefix (system and user part) is computed once; the candidates are packed behind
+ * it: each one's positions start where the prefix ends, it sees the prefix and itself, never another candidate. Layers
+ * run in blocks between exits. At an exit the head of that exit is put on the last token's hidden state of the last
+ * layers, and the rule (exits/exit_rule.h) decides; rows that are sure leave the batch, and the prefix runs only as
+ * deep as its deepest survivor. In the last layer only last tokens are computed past keys and values.
+ *
+ * A candidate's numbers are the same bit for bit alone, packed with others, in another order, and for any number of
+ * threads: no sum is split over the inner dimension, and every row's sums run in the same order whatever tile it falls
+ * in.
+ *
+ * Numbers: float, sums in float; plain C that the compiler vectorises, compiled without contraction, for the baseline,
+ * AVX2 and AVX-512 (picked by the processor at start). Between instruction sets the numbers agree within rounding.
+ *
+ * Threads: one engine_score() at a time; it uses a pool of its own.
+ */
+#ifndef HEADRACE_ENGINE_ENGINE_H
+#define HEADRACE_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "exits/exit_rule.h"
+#include "model/model.h"
+
+enum { ENGINE_MAX_EXITS = 16, ENGINE_MAX_WINDOW = 16 };
+
+struct engine;
+
+/*
+ * Unpacks the weights (takes about a second and 4 bytes a weight). `model` and `heads` must outlive the engine. A rule
+ * that can fire at none of the exits is an error; exits too shallow for the rule's window are logged once and passed
+ * over.
+ */
+int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
+                  const struct exit_rule *rule, size_t threads, struct error *err);
+void engine_destroy(struct engine *engine);
+
+struct engine_prompt {
+    const int32_t *prefix; /* token ids, at least 1 */
+    size_t prefix_length;
+    const int32_t *tokens; /* the candidates' token ids, one candidate after the other */
+    const size_t *offsets; /* candidate c is tokens[offsets[c] .. offsets[c + 1]), at least 1 token each */
+    size_t candidate_count;
+    bool explain; /* rows do not leave: every exit is visited and reported; the answer stays the rule's */
+};
+
+struct engine_exit {
+    size_t layer;
+    bool fired;                             /* the rule was satisfied here */
+    size_t count;                           /* of the probabilities below */
+    float probabilities[ENGINE_MAX_WINDOW]; /* this exit's head on the last `count` layers, oldest first */
+};
+
+struct engine_score {
+    float probability; /* of "yes"; NaN never: a broken hidden state is an error of the call */
+    size_t exit_layer; /* layer of the head that answered */
+    size_t exit_count; /* exits visited, in order */
+    struct engine_exit exits[ENGINE_MAX_EXITS];
+};
+
+/*
+ * Fills scores[0..candidate_count). ERROR_BAD_INPUT: a token id outside the vocabulary, an empty candidate, prefix plus
+ * candidate longer than the model's context.
+ */
+int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+                 struct error *err);
+
+/* For tests against other implementations: hidden states (residual stream) of every token of one plain sequence after
+ * `layer` layers (0: the embeddings), `length * width` floats. */
+int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t length, size_t layer, float *out,
+                         struct error *err);
+
+/* Token positions times layers computed since the start: what the exits saved shows against tokens * N. */
+uint64_t engine_token_layers(const struct engine *engine);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * graph.h - the user-item graph: truth in RocksDB, working copy in memory
+ *
+ * One edge a (user, item): the newest event between the two. A newer event (by timestamp; on a tie the later in the
+ * stream) replaces the edge, an older one only enters the user's history, the very same one changes nothing, REMOVE
+ * takes the edge back. Impressions and unknown kinds are counted as events but are never edges. Requests never create
+ * nodes.
+ *
+ * Everything of a batch - edges, pairs, items, users, counts and the stream offsets they came from - goes into one
+ * RocksDB WriteBatch: after kill -9 the state is exactly that at the stored offsets.
+ *
+ * In memory: dense 32-bit numbers for users and items (each from 0), every current edge at both ends, titles and
+ * attributes, embeddings. All of it is rebuilt from RocksDB at open.
+ *
+ * Threads: one writer (graph_put_*, graph_commit); any number of readers, each between graph_read_lock() and
+ * graph_read_unlock(). Nothing handed out by a reading call may be used after the unlock.
+ */
+#ifndef HEADRACE_GRAPH_GRAPH_H
+#define HEADRACE_GRAPH_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "wire/messages.h"
+
+enum { GRAPH_NONE = UINT32_MAX };
+
+enum verdict { VERDICT_DISLIKE = -1, VERDICT_NEUTRAL = 0, VERDICT_LIKE = 1 };
+
+struct graph_settings {
+    const char *directory; /* of the RocksDB store; created when missing, unless read_only */
+    bool read_only;        /* no lock: beside a running worker, the state as of the open */
+    double like_threshold; /* a rating at or above is a like (label.threshold) */
+    bool like_inclusive;   /* false: only above (label.inclusive) */
+    size_t layers;         /* K of the propagation, 1 to 4 */
+    size_t dimension;      /* of an embedding: a multiple of 16, at most 256 */
+    float push_threshold;  /* epsilon: a node publishes a change above this share of its norm */
+    uint64_t seed;         /* of the hashed base embeddings */
+};
+
+struct graph;
+
+/*
+ * ERROR_FATAL: the store cannot be opened, is of a newer format, or is locked by another process (the message says what
+ * to do). Progress of a long load is logged.
+ */
+int graph_open(struct graph **graph, const struct graph_settings *settings, struct error *err);
+
+/* Writes what is staged no more: an uncommitted batch is dropped. NULL is fine. */
+void graph_close(struct graph *graph);
+
+/* Writer: staged until graph_commit(). */
+
+/*
+ * What an interaction means: RATING against the threshold, LIKE/PURCHASE/CLICK like, DISLIKE dislike; an explicit label
+ * overrules. A rating without value is neutral.
+ */
+enum verdict graph_verdict(const struct graph_settings *settings, int32_t kind, bool has_value, double value,
+                           bool has_label, bool label);
+
+/* ERROR_BAD_INPUT when it means nothing (empty id, negative time, rating that is not finite): nothing was staged. */
+int graph_put_interaction(struct graph *graph, const struct interaction *interaction, struct error *err);
+int graph_put_item(struct graph *graph, const struct item *item, struct error *err);
+int graph_delete_item(struct graph *graph, struct text item_id, struct error *err);
+int graph_put_user(struct graph *graph, const struct user *user, struct error *err);
+
+/* Erases the user: profile, edges, history, counts, embedding. */
+int graph_erase_user(struct graph *graph, struct text user_id, struct error *err);
+
+/* The next offset to read of a partition goes into the same batch. */
+int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset, struct error *err);
+
+/* A dead letter kept until a producer has delivered it: opaque bytes keyed by where the message came from. */
+int graph_put_outbox(struct graph *graph, const char *topic, int32_t partition, int64_t offset, struct text letter,
+                     struct error *err);
+int graph_delete_outbox(struct graph *graph, const char *topic, int32_t partition, int64_t offset, struct error *err);
+/* Visits the committed letters in key order; `visit` returns false to stop. */
+int graph_each_outbox(struct graph *graph,
+                      bool (*visit)(void *context, const char *topic, int32_t partition, int64_t offset,
+                                    struct text letter),
+                      void *context, struct error *err);
+
+/* Staged interactions, items, users, offsets and outbox changes since the last commit. */
+size_t graph_staged(const struct graph *graph);
+
+/*
+ * One WriteBatch to RocksDB, then the memory, embeddings included. ERROR_RETRY (disk full, I/O): nothing was applied
+ * and the batch is still staged; call again. Readers see all of the batch or nothing.
+ */
+int graph_commit(struct graph *graph, struct error *err);
+
+/* The committed next offset; -1 when the partition was never read. Writer's thread only. */
+int64_t graph_offset(const struct graph *graph, const char *topic, int32_t partition);
+
+/* Readers. */
+
+void graph_read_lock(struct graph *graph);
+void graph_read_unlock(struct graph *graph);
+
+struct graph_counts {
+    uint64_t events;         /* interactions accepted, repeats not counted */
+    int64_t newest_event_ms; /* 0: none */
+    uint64_t users, items;   /* nodes */
+    uint64_t edges;          /* current ones, each counted once */
+    uint64_t titles;         /* items with a title */
+    float embedding_bound;   /* see embedding.h */
+};
+
+struct graph_counts graph_counts(const struct graph *graph);
+
+/* GRAPH_NONE when unknown. An item can be known by its title alone, a user by the profile alone. */
+uint32_t graph_find_user(const struct graph *graph, struct text user_id);
+uint32_t graph_find_item(const struct graph *graph, struct text item_id);
+struct text graph_user_id(const struct graph *graph, uint32_t user);
+struct text graph_item_id(const struct graph *graph, uint32_t item);
+
+/* title.data == NULL when the item has none. */
+void graph_item(const struct graph *graph, uint32_t item, struct text *title, const struct attribute **attributes,
+                size_t *attribute_count);
+void graph_user(const struct graph *graph, uint32_t user, const struct attribute **profile, size_t *profile_count);
+
+/* A current edge as seen from one end. */
+struct edge {
+    int64_t timestamp_ms;
+    uint32_t other; /* the item of a user, the user of an item */
+    int8_t verdict; /* enum verdict */
+    uint8_t kind;   /* enum interaction_kind */
+    float value;    /* NaN: none */
+};
+
+/* All current edges of a node, oldest first (ties by the order in which they came). */
+const struct edge *graph_user_edges(const struct graph *graph, uint32_t user, size_t *count);
+const struct edge *graph_item_edges(const struct graph *graph, uint32_t item, size_t *count);
+
+/* How many of `edges[0..count)` are earlier than `before_ms`: point in time, a tie is not earlier. */
+size_t graph_edges_before(const struct edge *edges, size_t count, int64_t before_ms);
+
+/*
+ * The newest `limit` events of a user earlier than `before_ms`, from the history in RocksDB, replaced ones included,
+ * impressions and removals not; out[0] is the newest. Returns how many.
+ */
+size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size_t limit, struct edge *out);
+
+/* The embedding f of a node, `dimension` floats; all 0 for a node without edges. */
+void graph_user_embedding(const struct graph *graph, uint32_t user, float *out);
+void graph_item_embedding(const struct graph *graph, uint32_t item, float *out);
+
+const struct graph_settings *graph_settings(const struct graph *graph);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * tokenizer.h - text to token ids and back, byte-level BPE
+ *
+ * Vocabulary, merges and the name of the pre-tokeniser come from the GGUF file (tokenizer.ggml.*); the pre-tokeniser's
+ * regular expression runs on PCRE2. An unknown model or pre-tokeniser is an error, never a guess.
+ *
+ * Threads: tokenizer_encode() and the rest may be called from any thread.
+ */
+#ifndef HEADRACE_MODEL_TOKENIZER_H
+#define HEADRACE_MODEL_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "model/gguf.h"
+
+struct tokens {
+    int32_t *ids;
+    size_t count;
+    size_t capacity;
+};
+
+/* A zeroed `struct tokens` is an empty one. */
+int tokens_append(struct tokens *tokens, int32_t id, struct error *err);
+void tokens_free(struct tokens *tokens);
+
+struct tokenizer;
+
+/* The GGUF file must outlive it. */
+int tokenizer_create(struct tokenizer **tokenizer, const struct gguf *gguf, struct error *err);
+void tokenizer_destroy(struct tokenizer *tokenizer);
+
+/*
+ * Appends the ids of plain text. Special tokens (control tokens of the file, such as <|im_start|>) are never made from
+ * text, however it is spelt: they are tokenised as the characters they are written with. Bytes that are no UTF-8 are
+ * tokenised byte by byte. No BOS is added.
+ */
+int tokenizer_encode(const struct tokenizer *tokenizer, struct text text, struct tokens *out, struct error *err);
+
+/* Id of the special token spelt exactly so, -1 when there is none. */
+int32_t tokenizer_special(const struct tokenizer *tokenizer, struct text spelling);
+
+/*
+ * The first special token in `text`: where it starts, its length and id; false when there is none. For templates, which
+ * may hold special tokens; the earliest start wins, then the longest.
+ */
+bool tokenizer_find_special(const struct tokenizer *tokenizer, struct text text, size_t *start, size_t *length,
+                            int32_t *id);
+
+/* Appends the bytes that a token stands for; special ones as they are spelt. An id out of range is an error. */
+int tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, struct buffer *out, struct error *err);
+
+size_t tokenizer_size(const struct tokenizer *tokenizer);
+
+/* Id put before every sequence by this model's convention, -1 when it has none. */
+int32_t tokenizer_bos(const struct tokenizer *tokenizer);
+
+#endif

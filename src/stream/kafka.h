@@ -1,0 +1,50 @@
+/*
+ * kafka.h - what the parts of stream/ share: client properties, topics
+ *
+ * Properties are librdkafka's own (CONFIGURATION.md) and pass through untouched; what a part needs to be right
+ * (enable.auto.commit, enable.idempotence, …) it sets last, and a user's value that contradicts is an error that says
+ * so.
+ */
+#ifndef HEADRACE_STREAM_KAFKA_H
+#define HEADRACE_STREAM_KAFKA_H
+
+#include <stddef.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "base/error.h"
+
+struct kafka_property {
+    const char *name; /* "bootstrap.servers" */
+    const char *value;
+};
+
+struct kafka_settings {
+    const struct kafka_property *properties;
+    size_t property_count;
+    const char *client_id; /* default when the properties name none */
+};
+
+/* Names of the topics (topics.*). */
+struct kafka_topics {
+    const char *interactions, *items, *users, *requests, *scores;
+    const char *dead_suffix; /* ".dead" */
+};
+
+/*
+ * A client of that type, librdkafka's log lines going to our log. `forced` properties end the list and win; a user's
+ * property of the same name with another value is ERROR_FATAL. rebalance and delivery callbacks may be NULL.
+ */
+int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct kafka_settings *settings,
+                        const struct kafka_property *forced, size_t forced_count,
+                        void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
+                        void (*rebalanced)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *,
+                                           void *),
+                        void *opaque, struct error *err);
+
+/* Waits until the topic's metadata is there (it is asked for again until `timeout_ms`); gives the number of partitions.
+ */
+int kafka_partition_count(rd_kafka_t *client, const char *topic, int timeout_ms, int32_t *partitions,
+                          struct error *err);
+
+#endif

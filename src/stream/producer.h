@@ -1,0 +1,62 @@
+/*
+ * producer.h - messages out, each accounted for
+ *
+ * Idempotent (enable.idempotence), partitioned by murmur2_random as Java producers do, retried until the broker answers
+ * (message.timeout.ms=0): an outage delays, it does not lose. Every message sent is reported exactly once, in
+ * producer_poll() or producer_flush(), on the thread that calls them.
+ *
+ * Threads: producer_send() from any thread; poll and flush from one.
+ */
+#ifndef HEADRACE_STREAM_PRODUCER_H
+#define HEADRACE_STREAM_PRODUCER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "stream/kafka.h"
+
+struct producer;
+
+struct producer_header {
+    const char *name;
+    const void *value; /* NULL: a null header */
+    size_t size;
+};
+
+struct producer_message {
+    const char *topic;
+    const void *key; /* NULL: no key */
+    size_t key_size;
+    const void *value; /* NULL: a tombstone */
+    size_t value_size;
+    const struct producer_header *headers;
+    size_t header_count;
+    int64_t timestamp_ms; /* 0: now */
+    void *opaque;         /* comes back with the report */
+};
+
+/* `error` is NULL when the broker has acknowledged the message; else why it never will (too large, no such topic). */
+typedef void producer_report(void *context, void *opaque, const char *topic, int32_t partition, int64_t offset,
+                             const struct error *error);
+
+int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
+                    void *context, struct error *err);
+
+/* Does not wait for messages on their way: flush first. */
+void producer_destroy(struct producer *producer);
+
+/* Key, value and headers are copied. ERROR_RETRY: the local queue is full; poll and send again. */
+int producer_send(struct producer *producer, const struct producer_message *message, struct error *err);
+
+/* Serves reports for up to `timeout_ms`; returns how many. */
+int producer_poll(struct producer *producer, int timeout_ms);
+
+/* Until all is acknowledged or `timeout_ms` is over; -1 and ERROR_RETRY says how many are left. */
+int producer_flush(struct producer *producer, int timeout_ms, struct error *err);
+
+/* Messages sent and not reported yet. */
+size_t producer_pending(struct producer *producer);
+
+#endif
