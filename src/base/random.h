@@ -26,10 +26,10 @@ static inline double random_uniform(struct random *random)
     return (double)(random_next(random) >> 11) * 0x1p-53;
 }
 
-/* Uniform in [0, n), n > 0; the bias of the multiplication is below n / 2^64. */
+/* Uniform in [0, n), 0 < n <= 2^53. */
 static inline uint64_t random_below(struct random *random, uint64_t n)
 {
-    return (uint64_t)((unsigned __int128)random_next(random) * n >> 64);
+    return (uint64_t)(random_uniform(random) * (double)n);
 }
 
 #endif
