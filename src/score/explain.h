@@ -1,0 +1,20 @@
+/* explain.h - what a candidate's answer rests on, for the response's `explanation` */
+#ifndef HEADRACE_SCORE_EXPLAIN_H
+#define HEADRACE_SCORE_EXPLAIN_H
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "engine/engine.h"
+#include "score/plan.h"
+#include "wire/messages.h"
+
+/* The whole prompt of a candidate, copied into the arena. */
+int explain_text(struct arena *arena, const struct buffer *system, const struct buffer *user,
+                 const struct buffer *candidate, struct text *prompt, struct error *err);
+
+/* `score` is NULL when no model answered. */
+int explain_candidate(struct arena *arena, const struct plan_candidate *candidate, const struct engine_score *score,
+                      struct text prompt, struct scored_candidate *answer, struct error *err);
+
+#endif

@@ -1,0 +1,262 @@
+#include "score/plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { SIMILAR_HISTORY = 5 }; /* events shown of each user that is similar over all (SIMILAR_GLOBAL) */
+
+/* What the steps of one plan share. */
+struct planning {
+    struct graph *graph;
+    const struct plan_settings *settings;
+    const struct score_request *request;
+    struct arena *arena;
+    uint32_t user;
+    float *query; /* the user's embedding */
+    struct plan *plan;
+};
+
+static int out_of_memory(struct error *err)
+{
+    return error_set(err, ERROR_FATAL, "out of memory while planning a request");
+}
+
+static int copy_text(struct arena *arena, struct text from, struct text *to, struct error *err)
+{
+    *to = (struct text){0};
+    if (from.data == NULL)
+        return 0;
+    char *copy = arena_allocate(arena, from.size + 1);
+    if (copy == NULL)
+        return out_of_memory(err);
+    memcpy(copy, from.data, from.size);
+    *to = (struct text){copy, from.size};
+    return 0;
+}
+
+static int copy_fields(struct arena *arena, const struct attribute *from, size_t count, const struct prompt_field **to,
+                       struct error *err)
+{
+    struct prompt_field *fields = arena_allocate_array(arena, count, sizeof *fields);
+    if (fields == NULL)
+        return out_of_memory(err);
+    for (size_t i = 0; i < count; i++)
+        if (copy_text(arena, from[i].name, &fields[i].name, err) != 0 ||
+            copy_text(arena, from[i].value, &fields[i].value, err) != 0)
+            return -1;
+    *to = fields;
+    return 0;
+}
+
+/* An event without a title cannot be told: it is left out of the prompt (*told is false). */
+static int tell_event(struct planning *planning, uint32_t item, struct text title, int verdict, float value,
+                      struct prompt_event *event, bool *told, struct error *err)
+{
+    if (title.data == NULL && item != GRAPH_NONE) {
+        const struct attribute *attributes;
+        size_t attribute_count;
+        graph_item(planning->graph, item, &title, &attributes, &attribute_count);
+    }
+    *told = title.data != NULL;
+    *event = (struct prompt_event){
+        .verdict = verdict, .has_value = !isnan(value), .value = isnan(value) ? 0 : (double)value};
+    return copy_text(planning->arena, title, &event->title, err);
+}
+
+/* The newest `limit` events of `user` in the graph, oldest first. *known counts those without a title, too. */
+static int tell_history(struct planning *planning, uint32_t user, size_t limit, const struct prompt_event **events,
+                        size_t *event_count, size_t *known, struct error *err)
+{
+    struct edge *edges = arena_allocate_array(planning->arena, limit + 1, sizeof *edges);
+    struct prompt_event *told = arena_allocate_array(planning->arena, limit + 1, sizeof *told);
+    if (edges == NULL || told == NULL)
+        return out_of_memory(err);
+    size_t count = 0;
+    *known = graph_history(planning->graph, user, planning->request->timestamp_ms, limit, edges);
+    for (size_t i = *known; i > 0; i--) {
+        const struct edge *edge = &edges[i - 1];
+        bool has_title;
+        if (tell_event(planning, edge->other, (struct text){0}, edge->verdict, edge->value, &told[count], &has_title,
+                       err) != 0)
+            return -1;
+        count += has_title;
+    }
+    *events = told;
+    *event_count = count;
+    return 0;
+}
+
+static int older_first(const void *a, const void *b)
+{
+    const struct request_event *const *x = a, *const *y = b;
+    if ((*x)->timestamp_ms != (*y)->timestamp_ms)
+        return (*x)->timestamp_ms < (*y)->timestamp_ms ? -1 : 1;
+    return *x < *y ? -1 : *x > *y; /* as they stand in the request */
+}
+
+/* The request's own history, for a user that the graph does not know. */
+static int tell_inline_history(struct planning *planning, size_t *known, struct error *err)
+{
+    const struct score_request *request = planning->request;
+    const struct graph_settings *settings = graph_settings(planning->graph);
+    const struct request_event **order =
+        arena_allocate_array(planning->arena, request->history_count + 1, sizeof *order);
+    struct prompt_event *told = arena_allocate_array(planning->arena, request->history_count + 1, sizeof *told);
+    if (order == NULL || told == NULL)
+        return out_of_memory(err);
+    size_t earlier = 0;
+    for (size_t i = 0; i < request->history_count; i++)
+        if (request->history[i].timestamp_ms < request->timestamp_ms)
+            order[earlier++] = &request->history[i];
+    qsort(order, earlier, sizeof *order, older_first);
+
+    size_t limit = planning->settings->history_max, count = 0;
+    for (size_t i = earlier > limit ? earlier - limit : 0; i < earlier; i++) {
+        const struct request_event *event = order[i];
+        int verdict = graph_verdict(settings, event->kind, event->has_value, event->value, false, false);
+        float value = event->has_value ? (float)event->value : NAN;
+        bool has_title;
+        if (tell_event(planning, graph_find_item(planning->graph, event->item_id), event->title, verdict, value,
+                       &told[count], &has_title, err) != 0)
+            return -1;
+        count += has_title;
+    }
+    planning->plan->user.history = told;
+    planning->plan->user.history_count = count;
+    *known = earlier;
+    return 0;
+}
+
+static int tell_similar_users(struct planning *planning, struct error *err)
+{
+    size_t wanted = planning->settings->similar_users;
+    struct similar_user *similar = arena_allocate_array(planning->arena, wanted + 1, sizeof *similar);
+    struct prompt_similar *told = arena_allocate_array(planning->arena, wanted + 1, sizeof *told);
+    if (similar == NULL || told == NULL)
+        return out_of_memory(err);
+    size_t count = similar_global(planning->graph, planning->query, planning->user, wanted, similar);
+    for (size_t i = 0; i < count; i++) {
+        size_t known;
+        if (tell_history(planning, similar[i].user, SIMILAR_HISTORY, &told[i].events, &told[i].event_count, &known,
+                         err) != 0)
+            return -1;
+    }
+    planning->plan->user.similar = told;
+    planning->plan->user.similar_count = count;
+    return 0;
+}
+
+static int plan_user(struct planning *planning, struct error *err)
+{
+    struct plan *plan = planning->plan;
+    size_t known = 0;
+    if (planning->user != GRAPH_NONE) {
+        const struct attribute *profile;
+        size_t profile_count;
+        graph_user(planning->graph, planning->user, &profile, &profile_count);
+        if (copy_fields(planning->arena, profile, profile_count, &plan->user.profile, err) != 0 ||
+            tell_history(planning, planning->user, planning->settings->history_max, &plan->user.history,
+                         &plan->user.history_count, &known, err) != 0)
+            return -1;
+        plan->user.profile_count = profile_count;
+        graph_user_embedding(planning->graph, planning->user, planning->query);
+    }
+    if (known < planning->settings->history_min && planning->request->has_history &&
+        tell_inline_history(planning, &known, err) != 0)
+        return -1;
+    plan->cold_user = known < planning->settings->history_min;
+    return planning->settings->similar_mode == SIMILAR_GLOBAL ? tell_similar_users(planning, err) : 0;
+}
+
+static struct text pseudonym(struct planning *planning, uint32_t user)
+{
+    struct text id = graph_user_id(planning->graph, user);
+    char *name = arena_allocate(planning->arena, 32);
+    if (name == NULL)
+        return (struct text){0};
+    XXH64_hash_t hash = XXH3_64bits_withSeed(id.data, id.size, planning->settings->pseudonym_key);
+    int length = snprintf(name, 32, "user-%012llx", (unsigned long long)(hash >> 16));
+    return (struct text){name, (size_t)length};
+}
+
+static const char *verdict_name(int verdict)
+{
+    return verdict > 0 ? "liked" : verdict < 0 ? "disliked" : "neutral";
+}
+
+/* The most similar of the item's users: their verdicts for the prompt, their pseudonyms for an explanation. */
+static int tell_voters(struct planning *planning, const struct similar_user *voters, size_t voter_count,
+                       struct plan_candidate *candidate, struct error *err)
+{
+    size_t count = planning->settings->similar_mode != SIMILAR_CANDIDATE ? 0 : planning->settings->similar_users;
+    if (count > voter_count)
+        count = voter_count;
+    int *verdicts = arena_allocate_array(planning->arena, count, sizeof *verdicts);
+    candidate->similar = arena_allocate_array(planning->arena, count, sizeof *candidate->similar);
+    if (verdicts == NULL || candidate->similar == NULL)
+        return out_of_memory(err);
+    for (size_t i = 0; i < count; i++) {
+        verdicts[i] = voters[i].verdict;
+        candidate->similar[i] = (struct explained_user){.user = pseudonym(planning, voters[i].user),
+                                                        .cosine = (double)voters[i].cosine,
+                                                        .verdict = text_of(verdict_name(voters[i].verdict))};
+    }
+    candidate->prompt.similar_verdicts = verdicts;
+    candidate->prompt.similar_verdict_count = count;
+    candidate->similar_count = count;
+    return 0;
+}
+
+static int plan_candidate(struct planning *planning, const struct request_candidate *asked,
+                          struct plan_candidate *candidate, struct error *err)
+{
+    int64_t before_ms = planning->request->timestamp_ms;
+    uint32_t item = graph_find_item(planning->graph, asked->item_id);
+    struct text title = asked->title;
+    struct similar_user voters[PLAN_VOTERS];
+    size_t voter_count = 0;
+    if (item != GRAPH_NONE) {
+        const struct attribute *attributes;
+        struct text stored;
+        graph_item(planning->graph, item, &stored, &attributes, &candidate->prompt.attribute_count);
+        if (title.data == NULL)
+            title = stored;
+        if (copy_fields(planning->arena, attributes, candidate->prompt.attribute_count, &candidate->prompt.attributes,
+                        err) != 0)
+            return -1;
+        voter_count = similar_by_candidate(planning->graph, planning->query, planning->user, item, before_ms,
+                                           PLAN_VOTERS, voters);
+    }
+    evidence_gather(planning->graph, planning->user, item, before_ms, voters, voter_count, &candidate->evidence);
+    candidate->prompt.ratings = (uint64_t)candidate->evidence.item_count;
+    candidate->prompt.likes = (uint64_t)candidate->evidence.item_likes;
+    if (copy_text(planning->arena, title, &candidate->prompt.title, err) != 0)
+        return -1;
+    return tell_voters(planning, voters, voter_count, candidate, err);
+}
+
+int plan_request(struct graph *graph, const struct plan_settings *settings, const struct score_request *request,
+                 struct arena *arena, struct plan *plan, struct error *err)
+{
+    *plan = (struct plan){.candidate_count = request->candidate_count};
+    struct planning planning = {.graph = graph, .settings = settings, .request = request, .arena = arena, .plan = plan};
+    planning.query = arena_allocate_array(arena, graph_settings(graph)->dimension, sizeof *planning.query);
+    plan->candidates = arena_allocate_array(arena, request->candidate_count, sizeof *plan->candidates);
+    if (planning.query == NULL || plan->candidates == NULL)
+        return out_of_memory(err);
+
+    graph_read_lock(graph);
+    struct graph_counts counts = graph_counts(graph);
+    plan->state = (struct graph_state){.events_applied = (int64_t)counts.events,
+                                       .newest_event_ms = counts.newest_event_ms,
+                                       .embedding_bound = (double)counts.embedding_bound};
+    planning.user = graph_find_user(graph, request->user_id);
+    int result = plan_user(&planning, err);
+    for (size_t i = 0; result == 0 && i < request->candidate_count; i++)
+        result = plan_candidate(&planning, &request->candidates[i], &plan->candidates[i], err);
+    graph_read_unlock(graph);
+    return result;
+}
