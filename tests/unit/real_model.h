@@ -1,7 +1,7 @@
 /*
  * real_model.h - the default model's file, for tests that compare with other implementations
  *
- * HEADRACE_MODEL names it (./dev test sets it). Without it such a test is skipped with a line that says so; with it, a
+ * TEST_MODEL names it (./dev test sets it). Without it such a test is skipped with a line that says so; with it, a
  * file that cannot be read is a failure.
  */
 #ifndef HEADRACE_TESTS_REAL_MODEL_H
@@ -14,9 +14,9 @@
 
 static inline const char *real_model_path(void)
 {
-    const char *path = getenv("HEADRACE_MODEL");
+    const char *path = getenv("TEST_MODEL");
     if (path == NULL || *path == '\0') {
-        fprintf(stderr, "SKIP: HEADRACE_MODEL names no model file (./dev test fetches it)\n");
+        fprintf(stderr, "SKIP: TEST_MODEL names no model file (./dev test fetches it)\n");
         return NULL;
     }
     return path;
