@@ -9,12 +9,16 @@
  * * max(|z^k|, 0.05) publishes: the difference goes to every neighbour's S^(k+1).
  *
  * Result: f = mean of z^1..z^K. Bound: sums are exact in P and a mean does not expand, so in max-row-norm
- * |f - exact| <= (K - 1) / 2 * R * epsilon * max(largest norm, floor) with R = max |z0| = 1, once the queue is drained;
- * embedding_bound() gives it from the largest difference now unpublished a layer, which is tighter.
+ * |f - exact| <= sum over k of (K - k) / K * u_k, where u_k is the largest |z^k - P^k| of any node now.
+ * embedding_bound() is that number; it is at most (K - 1) / 2 * R * epsilon with R = max |z0| = 1. Float rounding comes
+ * on top: about 1e-6, as sums are taken afresh before it can pile up.
+ *
+ * A node without edges has z = P = 0 in every layer from 1.
  *
  * Nodes are numbered by this part's caller: any dense numbering over both kinds; edges are between any two nodes.
  *
- * Threads: one at a time; the graph holds its lock around every call.
+ * Threads: calls that take a const embedding may run beside each other, the others run alone; the graph's lock sees to
+ * it.
  */
 #ifndef HEADRACE_GRAPH_EMBEDDING_H
 #define HEADRACE_GRAPH_EMBEDDING_H
@@ -27,34 +31,41 @@
 
 struct embedding;
 
-/* layers: K >= 1; dimension: a multiple of 16; epsilon >= 0 (0: every change is published at once). NULL: no memory. */
+/*
+ * layers: K, 1 to 31; dimension: a multiple of 16; epsilon >= 0 (0: every change is published at once). NULL: no
+ * memory.
+ */
 struct embedding *embedding_create(size_t layers, size_t dimension, float epsilon, uint64_t seed);
 void embedding_destroy(struct embedding *embedding);
 
 /* A new node, numbered one above the last; `key` (kind and id) seeds its z0, so it is the same after every restart. */
 int embedding_add_node(struct embedding *embedding, struct text key, struct error *err);
 
-/* The edge must be new, or there, respectively. Pushes are done before the call returns. */
+/*
+ * The edge must be new, or there, respectively; else ERROR_FATAL, as the caller has lost count. Pushes are done before
+ * the call returns. On -1 nothing has changed. Costs the shorter list of the two ends, to find the edge, and the
+ * pushes.
+ */
 int embedding_add_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err);
 int embedding_remove_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err);
 
 /*
- * Bulk load: with pushes held back edges only enter the neighbour lists; embedding_recompute() then computes everything
- * exactly, and publishes it.
+ * Bulk load: edges only enter the neighbour lists; embedding_recompute() then computes everything exactly, and
+ * publishes it. Until then nothing may be read, pushed or taken back.
  */
 int embedding_load_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err);
 void embedding_recompute(struct embedding *embedding);
 
-/* f of a node, `dimension` floats. */
+/* f of a node, `dimension` floats; 0 for a node without edges. */
 void embedding_read(const struct embedding *embedding, uint32_t node, float *out);
 
 /* z^k of a node, k in 0..K, for tests and inspection. */
 void embedding_read_layer(const struct embedding *embedding, uint32_t node, size_t k, float *out);
 
-/* Largest distance of any f from an exact recomputation, from what is unpublished now. */
+/* Largest distance of any f from an exact recomputation, from what is unpublished now. Kept up to date: O(layers). */
 float embedding_bound(const struct embedding *embedding);
 
-/* Vector operations (one neighbour's row touched) since the start. */
+/* Vector operations (one neighbour's row added to a sum) since the start, sums taken afresh included. */
 uint64_t embedding_operations(const struct embedding *embedding);
 
 /* Cosine of two vectors of n floats, 0 when either is 0. Summed in double in index order: the same everywhere. */
