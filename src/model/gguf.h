@@ -63,11 +63,17 @@ void gguf_key(const struct gguf *gguf, size_t index, struct text *key, char valu
 size_t gguf_tensor_count(const struct gguf *gguf);
 const struct tensor *gguf_tensor(const struct gguf *gguf, size_t index);
 
+/* NULL when there is none. */
+const struct tensor *gguf_tensor_named(const struct gguf *gguf, const char *name);
+
 /* The tensor of that name and shape; -1 with a message that names what differs. */
 int gguf_find_tensor(const struct gguf *gguf, const char *name, size_t rows, size_t columns,
                      const struct tensor **tensor, struct error *err);
 
 const char *tensor_type_name(enum tensor_type type);
+
+/* Bytes of a row of so many values; 0 when the type's blocks of 32 do not fit into it. */
+size_t tensor_row_bytes(enum tensor_type type, size_t columns);
 
 /* Writes one row as floats: `columns` of them. */
 void tensor_row(const struct tensor *tensor, size_t row, float *out);

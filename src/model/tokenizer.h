@@ -2,7 +2,8 @@
  * tokenizer.h - text to token ids and back, byte-level BPE
  *
  * Vocabulary, merges and the name of the pre-tokeniser come from the GGUF file (tokenizer.ggml.*); the pre-tokeniser's
- * regular expression runs on PCRE2. An unknown model or pre-tokeniser is an error, never a guess.
+ * regular expression runs on PCRE2. Special are tokens of the types control, unknown and user-defined. An unknown model
+ * or pre-tokeniser is an error, never a guess.
  *
  * Threads: tokenizer_encode() and the rest may be called from any thread.
  */
@@ -30,14 +31,16 @@ void tokens_free(struct tokens *tokens);
 
 struct tokenizer;
 
-/* The GGUF file must outlive it. */
+/* ERROR_FATAL names the file, the key and what is supported. Copies what it needs from the file. */
 int tokenizer_create(struct tokenizer **tokenizer, const struct gguf *gguf, struct error *err);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
 /*
  * Appends the ids of plain text. Special tokens (control tokens of the file, such as <|im_start|>) are never made from
  * text, however it is spelt: they are tokenised as the characters they are written with. Bytes that are no UTF-8 are
- * tokenised byte by byte. No BOS is added.
+ * tokenised byte by byte. A byte that the vocabulary has no token for is left out, as the original tokenizers do (real
+ * vocabularies may lack some control characters and the bytes that UTF-8 never uses). No BOS is added. O(n log n).
+ * On an error `out` is as it was.
  */
 int tokenizer_encode(const struct tokenizer *tokenizer, struct text text, struct tokens *out, struct error *err);
 
