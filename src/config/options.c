@@ -1,0 +1,227 @@
+#include "config/options.h"
+
+#include <ctype.h>
+#include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+
+const struct config_section config_sections[] = {
+    {"state", "Where the graph is kept"},
+    {"kafka", "Any librdkafka property: what is not named here passes through (security.protocol, sasl.password, …)"},
+    {"topics", "Topic names"},
+    {"ingest", "From Kafka into the graph"},
+    {"label", "What counts as a like"},
+    {"graph", "Embeddings and similar users"},
+    {"history", "How much of a user's past a prompt tells"},
+    {"prompt", "What the model reads"},
+    {"model", "The language model"},
+    {"engine", "Where the model is computed"},
+    {"exit", "When an answer is final before the last layer"},
+    {"score", "Requests and answers"},
+    {"log", "What is written to standard error"},
+};
+const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
+
+/* clang-format off */
+#define ROW(kind_, name_, preset_, line_) .name = name_, .kind = kind_, .preset = preset_, .line = line_
+#define TEXT(name, preset, line) {ROW(OPTION_TEXT, name, preset, line)}
+#define REQUIRED(name, preset, line) {ROW(OPTION_REQUIRED, name, preset, line)}
+#define TOPIC(name, preset, line) {ROW(OPTION_TOPIC, name, preset, line)}
+#define FLAG(name, preset, line) {ROW(OPTION_FLAG, name, preset, line)}
+#define INTEGER(name, preset, line, low, high) {ROW(OPTION_INTEGER, name, preset, line), .least = low, .most = high}
+#define INTEGERS(name, preset, line, low, high) {ROW(OPTION_INTEGERS, name, preset, line), .least = low, .most = high}
+#define NUMBER(name, preset, line, low, high) {ROW(OPTION_NUMBER, name, preset, line), .lowest = low, .highest = high}
+#define CHOICE(name, preset, line, ...) {ROW(OPTION_CHOICE, name, preset, line), .choices = {__VA_ARGS__}}
+#define CHOICES(name, preset, line, ...) {ROW(OPTION_CHOICES, name, preset, line), .choices = {__VA_ARGS__}}
+/* clang-format on */
+
+/*
+ * The order of choices is that of the enumerations they are for (see config_choice()). exit.threshold stays above the
+ * smallest float that is still worth a comparison; exit.window leaves room for the two layers that the probability rule
+ * adds in ENGINE_MAX_WINDOW.
+ */
+const struct config_option config_options[] = {
+    CHOICES("roles", "ingest,score", "What this process does: keep the graph up to date, answer score requests",
+            "ingest", "score"),
+    TEXT("instance_id", "", "Tells this process from its siblings (empty: the host name)"),
+
+    REQUIRED("state.dir", "/var/lib/headrace", "Directory of the store; one process at a time writes to it"),
+    FLAG("state.dead_letters", "true",
+         "Whether this process sends events that cannot be read to the dead-letter topics; one process is enough"),
+
+    REQUIRED("kafka.bootstrap.servers", "localhost:9092", "Brokers to ask first, host:port, joined by commas"),
+    REQUIRED("kafka.group.id", "headrace", "Consumer group that shares out the score requests"),
+    TEXT("kafka.client.id", "", "Name in the broker's logs and quotas (empty: headrace chooses one)"),
+
+    TOPIC("topics.interactions", "interactions", "Who did what with which item"),
+    TOPIC("topics.items", "items", "Titles and attributes, keyed by item id, compacted"),
+    TOPIC("topics.users", "users", "Profiles, keyed by user id, compacted; a null erases the user"),
+    TOPIC("topics.requests", "score-requests", "What is to be scored"),
+    TOPIC("topics.scores", "scores", "The answers"),
+    TOPIC("topics.dead_suffix", ".dead", "A topic's dead letters go to the topic with this behind its name"),
+
+    INTEGER("ingest.batch_events", "1000", "A batch is committed at this many events …", 1, 100000),
+    INTEGER("ingest.batch_wait_ms", "50", "… or this long after its first", 1, 10000),
+    INTEGER("ingest.max_future_skew_ms", "300000",
+            "An event later than Kafka's time of it by more is a dead letter (0: no check)", 0, 31536000000),
+    INTEGER("ingest.message_limit", "1048576", "Bytes of one event; a larger one is a dead letter", 1024, 1000000000),
+
+    NUMBER("label.threshold", "4", "A rating from here on is a like", -FLT_MAX, FLT_MAX),
+    FLAG("label.inclusive", "true", "Whether a rating of just the threshold is a like"),
+
+    INTEGER("graph.layers", "3", "Layers of the propagation that the embeddings average", 1, 4),
+    INTEGER("graph.dimension", "64", "Length of an embedding, a multiple of 16", 16, 256),
+    NUMBER("graph.push_threshold", "0.1",
+           "A node tells its neighbours of a change above this share of its norm (0: of every one)", 0, 1),
+    CHOICE("graph.similar", "candidate",
+           "Similar users in the prompt: of those who know the candidate, or of all (global)", "none", "candidate",
+           "global"),
+    INTEGER("graph.similar_users", "4", "How many of them", 0, 64),
+    INTEGER("graph.seed", "1", "Seed of the base embeddings", 0, INT64_MAX),
+
+    INTEGER("history.max", "15", "Newest events of a user that enter a prompt", 0, 200),
+    INTEGER("history.min", "3", "A user with fewer events is answered as COLD_USER", 0, 200),
+
+    TEXT("prompt.template", "", "Template file (empty: the built-in one for movies)"),
+
+    TEXT("model.path", "", "GGUF file; needed to score unless engine.backend is none"),
+    TEXT("model.id", "", "Name of the model in answers (empty: general.name of the file)"),
+
+    INTEGER("engine.threads", "0", "Threads that compute (0: one a processor)", 0, 1024),
+    CHOICE("engine.backend", "cpu", "With none, exit 0 answers: the evidence alone, no model", "cpu", "none"),
+
+    INTEGERS("exit.layers", "5,10,15,20,25,30", "Layers with an exit; those from the model's last on are passed over",
+             1, 1024),
+    CHOICE("exit.rule", "ratio", "How steps from layer to layer are compared; full: no exit", "full", "ratio",
+           "log_odds", "probability"),
+    INTEGER("exit.window", "3", "Steps that the rule looks at; at least 2 but for probability", 1, 14),
+    NUMBER("exit.threshold", "0.01", "A step nearer than this to the mean of those before it is settled", 1e-6, 1e6),
+
+    INTEGER("score.queue", "256", "Requests that may wait before partitions are paused", 1, 65536),
+    INTEGER("score.max_candidates", "1000", "Candidates in one request; more is an error of the request", 1, 100000),
+    INTEGER("score.max_history", "200", "Events of an inline history; more is an error of the request", 0, 10000),
+    FLAG("score.explain", "false", "Whether requests may ask for an explanation"),
+    INTEGER("score.drain_ms", "10000", "After SIGTERM: how long unfinished requests may take", 0, 3600000),
+
+    CHOICE("log.level", "info", "Least level that is written", "debug", "info", "warn", "error"),
+    CHOICE("log.format", "human", "Lines for people, or a JSON object a line", "human", "json"),
+};
+const size_t config_option_count = sizeof config_options / sizeof *config_options;
+
+const struct config_option *option_find(const char *name)
+{
+    for (size_t i = 0; i < config_option_count; i++)
+        if (strcmp(config_options[i].name, name) == 0)
+            return &config_options[i];
+    return NULL;
+}
+
+bool option_is_section(const char *name)
+{
+    for (size_t i = 0; i < config_section_count; i++)
+        if (strcmp(config_sections[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+bool option_is_kafka(const char *name)
+{
+    return strncmp(name, "kafka.", 6) == 0;
+}
+
+void option_environment_name(const char *name, char out[OPTION_NAME_SIZE])
+{
+    int length = snprintf(out, OPTION_NAME_SIZE, "HEADRACE_%s", name);
+    for (int i = 0; i < length && i < OPTION_NAME_SIZE - 1; i++)
+        out[i] = out[i] == '.' ? '_' : (char)toupper((unsigned char)out[i]);
+}
+
+static void join_choices(const struct config_option *option, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; option->choices[i] != NULL && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i == 0 ? "" : ", ", option->choices[i]);
+}
+
+static void integer_range(const struct config_option *option, char *out, size_t size)
+{
+    if (option->most == INT64_MAX)
+        snprintf(out, size, "from %" PRId64 " up", option->least);
+    else
+        snprintf(out, size, "from %" PRId64 " to %" PRId64, option->least, option->most);
+}
+
+void option_phrase(const struct config_option *option, char out[OPTION_PHRASE_SIZE])
+{
+    char detail[64] = "";
+    switch (option->kind) {
+    case OPTION_TEXT:
+        snprintf(out, OPTION_PHRASE_SIZE, "text without control characters");
+        break;
+    case OPTION_REQUIRED:
+        snprintf(out, OPTION_PHRASE_SIZE, "text that is not empty, without control characters");
+        break;
+    case OPTION_TOPIC:
+        snprintf(out, OPTION_PHRASE_SIZE, "1 to 249 letters, digits, dots, dashes and underscores");
+        break;
+    case OPTION_FLAG:
+        snprintf(out, OPTION_PHRASE_SIZE, "true or false");
+        break;
+    case OPTION_INTEGER:
+        integer_range(option, detail, sizeof detail);
+        snprintf(out, OPTION_PHRASE_SIZE, "a whole number %s", detail);
+        break;
+    case OPTION_INTEGERS:
+        integer_range(option, detail, sizeof detail);
+        snprintf(out, OPTION_PHRASE_SIZE, "up to 16 rising whole numbers %s", detail);
+        break;
+    case OPTION_NUMBER:
+        if (option->highest == FLT_MAX)
+            snprintf(out, OPTION_PHRASE_SIZE, "a number");
+        else
+            snprintf(out, OPTION_PHRASE_SIZE, "a number from %.10g to %.10g", option->lowest, option->highest);
+        break;
+    case OPTION_CHOICE:
+        join_choices(option, detail, sizeof detail);
+        snprintf(out, OPTION_PHRASE_SIZE, "one of %s", detail);
+        break;
+    case OPTION_CHOICES:
+        join_choices(option, detail, sizeof detail);
+        snprintf(out, OPTION_PHRASE_SIZE, "one or more of %s", detail);
+        break;
+    }
+}
+
+static bool ends_in_word(const char *name, const char *word)
+{
+    size_t name_length = strlen(name), word_length = strlen(word);
+    return name_length > word_length && name[name_length - word_length - 1] == '.' &&
+           strcmp(name + name_length - word_length, word) == 0;
+}
+
+static void take_nearer(const char *candidate, const char *name, const char **nearest, size_t *least)
+{
+    size_t distance = text_distance(text_of(candidate), text_of(name));
+    if (distance < *least) {
+        *least = distance;
+        *nearest = candidate;
+    }
+}
+
+const char *option_nearest(const char *name)
+{
+    for (size_t i = 0; i < config_option_count; i++)
+        if (ends_in_word(config_options[i].name, name))
+            return config_options[i].name;
+
+    const char *nearest = NULL;
+    size_t length = strlen(name), least = length < 9 ? 3 : length / 3 + 1; /* one change in three letters is a slip */
+    for (size_t i = 0; i < config_option_count; i++)
+        take_nearer(config_options[i].name, name, &nearest, &least);
+    for (size_t i = 0; i < config_section_count; i++)
+        take_nearer(config_sections[i].name, name, &nearest, &least);
+    return nearest;
+}
