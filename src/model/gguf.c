@@ -51,20 +51,23 @@ static size_t left(const struct cursor *cursor)
     return cursor->gguf->size - cursor->at;
 }
 
-static int take(struct cursor *cursor, size_t size, const uint8_t **bytes, const char *what)
+/* NULL, and an error, when the file ends before. */
+static const uint8_t *take(struct cursor *cursor, size_t size, const char *what)
 {
-    if (size > left(cursor))
-        return gguf_fail(cursor->gguf, cursor->err, "%s at byte %zu takes %zu bytes, the file ends after %zu", what,
-                         cursor->at, size, left(cursor));
-    *bytes = cursor->gguf->bytes + cursor->at;
+    if (size > left(cursor)) {
+        gguf_fail(cursor->gguf, cursor->err, "%s at byte %zu takes %zu bytes, the file ends after %zu", what,
+                  cursor->at, size, left(cursor));
+        return NULL;
+    }
+    const uint8_t *bytes = cursor->gguf->bytes + cursor->at;
     cursor->at += size;
-    return 0;
+    return bytes;
 }
 
 static int take_u32(struct cursor *cursor, uint32_t *value, const char *what)
 {
-    const uint8_t *bytes;
-    if (take(cursor, sizeof *value, &bytes, what) != 0)
+    const uint8_t *bytes = take(cursor, sizeof *value, what);
+    if (bytes == NULL)
         return -1;
     memcpy(value, bytes, sizeof *value);
     return 0;
@@ -72,8 +75,8 @@ static int take_u32(struct cursor *cursor, uint32_t *value, const char *what)
 
 static int take_u64(struct cursor *cursor, uint64_t *value, const char *what)
 {
-    const uint8_t *bytes;
-    if (take(cursor, sizeof *value, &bytes, what) != 0)
+    const uint8_t *bytes = take(cursor, sizeof *value, what);
+    if (bytes == NULL)
         return -1;
     memcpy(value, bytes, sizeof *value);
     return 0;
@@ -82,8 +85,10 @@ static int take_u64(struct cursor *cursor, uint64_t *value, const char *what)
 static int take_string(struct cursor *cursor, struct text *text, const char *what)
 {
     uint64_t size;
-    const uint8_t *bytes;
-    if (take_u64(cursor, &size, what) != 0 || take(cursor, size, &bytes, what) != 0)
+    if (take_u64(cursor, &size, what) != 0)
+        return -1;
+    const uint8_t *bytes = take(cursor, size, what);
+    if (bytes == NULL)
         return -1;
     *text = (struct text){(const char *)bytes, size};
     return 0;
@@ -307,10 +312,9 @@ static int place_tensors(struct cursor *cursor, struct gguf *gguf, const uint64_
     if (read_alignment(gguf, &alignment, cursor->err) != 0)
         return -1;
     size_t padding = (size_t)(-cursor->at & (alignment - 1));
-    const uint8_t *data;
     if (gguf->names.count == 0)
         return 0;
-    if (take(cursor, padding, &data, "padding") != 0)
+    if (take(cursor, padding, "padding") == NULL)
         return -1;
     for (size_t i = 0; i < gguf->names.count; i++) {
         struct tensor *tensor = &gguf->tensors[i];
@@ -331,13 +335,12 @@ static int place_tensors(struct cursor *cursor, struct gguf *gguf, const uint64_
 static int read_header(struct gguf *gguf, struct error *err)
 {
     struct cursor cursor = {gguf, 0, err};
-    const uint8_t *magic;
     uint32_t version;
     uint64_t tensor_count, key_count;
     uint64_t *offsets = NULL;
     if (gguf->size < 4 || memcmp(gguf->bytes, "GGUF", 4) != 0)
         return gguf_fail(gguf, err, "no GGUF file: it does not start with the letters GGUF");
-    if (take(&cursor, 4, &magic, "magic") != 0 || take_u32(&cursor, &version, "version") != 0)
+    if (take(&cursor, 4, "magic") == NULL || take_u32(&cursor, &version, "version") != 0)
         return -1;
     if (version != VERSION)
         return gguf_fail(gguf, err, "GGUF version %u%s; supported: %d, little-endian", (unsigned)version,
