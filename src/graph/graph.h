@@ -27,6 +27,7 @@
 #include "wire/messages.h"
 
 enum { GRAPH_NONE = UINT32_MAX };
+enum { GRAPH_DIMENSION_LIMIT = 256 };
 
 enum verdict { VERDICT_DISLIKE = -1, VERDICT_NEUTRAL = 0, VERDICT_LIKE = 1 };
 
@@ -103,7 +104,8 @@ void graph_read_unlock(struct graph *graph);
 struct graph_counts {
     uint64_t events;         /* interactions accepted, repeats not counted */
     int64_t newest_event_ms; /* 0: none */
-    uint64_t users, items;   /* nodes */
+    uint64_t users, items;   /* nodes: numbers 0 to users - 1 and 0 to items - 1 are in use */
+    uint64_t erased_users;   /* of the users: numbers left empty, without edges, that no id leads to */
     uint64_t edges;          /* current ones, each counted once */
     uint64_t titles;         /* items with a title */
     float embedding_bound;   /* see embedding.h */
@@ -120,6 +122,12 @@ struct text graph_item_id(const struct graph *graph, uint32_t item);
 /* title.data == NULL when the item has none. */
 void graph_item(const struct graph *graph, uint32_t item, struct text *title, const struct attribute **attributes,
                 size_t *attribute_count);
+/*
+ * The item's attribute values as numbers, ascending, each once: equal numbers are equal (name, value) pairs. A value
+ * that holds several, separated by '|', counts as each of them.
+ */
+const uint32_t *graph_item_values(const struct graph *graph, uint32_t item, size_t *count);
+
 void graph_user(const struct graph *graph, uint32_t user, const struct attribute **profile, size_t *profile_count);
 
 /* A current edge as seen from one end. */

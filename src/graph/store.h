@@ -1,0 +1,85 @@
+/*
+ * store.h - the RocksDB database under the graph: column families, one staged batch, scans
+ *
+ * Changes are staged in an indexed batch; store_get() and a staged scan of the writer see them, everybody else sees the
+ * snapshot of the last store_publish(), so that readers do not see a batch before memory has it.
+ *
+ * The write-ahead log is on and not synced: a kill loses nothing, a power cut loses the newest batches together with
+ * their offsets, and Kafka sends them again.
+ *
+ * Threads: one writer for everything but store_scan() without `staged`, which any thread may call while nobody
+ * publishes.
+ */
+#ifndef HEADRACE_GRAPH_STORE_H
+#define HEADRACE_GRAPH_STORE_H
+
+#include <rocksdb/c.h>
+#include <stdbool.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/text.h"
+
+enum family {
+    FAMILY_DEFAULT, /* RocksDB wants it; empty */
+    FAMILY_META,
+    FAMILY_IDS,
+    FAMILY_ITEMS,
+    FAMILY_USERS,
+    FAMILY_EDGES,
+    FAMILY_PAIRS,
+    FAMILY_COUNTS,
+    FAMILY_OFFSETS,
+    FAMILY_OUTBOX,
+    FAMILY_COUNT
+};
+
+struct store {
+    char *directory;
+    bool read_only;
+    bool failed;         /* the last write failed: RocksDB takes no more until it is opened again */
+    rocksdb_t *database; /* NULL: opening again has failed */
+    rocksdb_column_family_handle_t *families[FAMILY_COUNT];
+    rocksdb_writebatch_wi_t *batch;
+    rocksdb_writeoptions_t *write;
+    rocksdb_readoptions_t *read;
+    const rocksdb_snapshot_t *snapshot; /* of the last publish; NULL when read_only */
+};
+
+/* Creates what is missing, unless read_only. On failure nothing is left open. */
+int store_open(struct store *store, const char *directory, bool read_only, struct error *err);
+
+/* A zeroed store is fine. What is staged is dropped. */
+void store_close(struct store *store);
+
+/* Staging. */
+void store_put(struct store *store, enum family family, struct text key, struct text value);
+void store_delete(struct store *store, enum family family, struct text key);
+
+/* The staged value, else the stored one, replaces what is in `value`. */
+int store_get(struct store *store, enum family family, struct text key, struct buffer *value, bool *found,
+              struct error *err);
+
+enum { SCAN_GO_ON = 0, SCAN_STOP = 1 }; /* and -1: error, `err` is filled in */
+
+/*
+ * Visits, in key order, what begins with `prefix` from `start` on (which begins with `prefix`, too). Key and value hold
+ * during the visit only. Nothing may be staged during a staged scan.
+ */
+int store_scan(struct store *store, enum family family, struct text prefix, struct text start, bool staged,
+               int (*visit)(void *context, struct text key, struct text value, struct error *err), void *context,
+               struct error *err);
+
+/*
+ * Opens the database again, for a store that has failed; keeps the staged batch. Nobody may be scanning. While this
+ * does not succeed, look-ups and scans give ERROR_RETRY.
+ */
+int store_reopen(struct store *store, struct error *err);
+
+/* Writes the staged batch: all of it or, with ERROR_RETRY or ERROR_FATAL, nothing, and it is still staged. */
+int store_write(struct store *store, struct error *err);
+
+/* Scans see what has been written until now. Nobody may be scanning. */
+void store_publish(struct store *store);
+
+#endif
