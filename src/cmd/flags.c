@@ -1,0 +1,114 @@
+#include "cmd/flags.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FLAGS = 32, HELP_COLUMN = 26 };
+
+static void print_help(const struct usage *usage)
+{
+    printf("%s\n\nusage: headrace %s%s%s%s\n", usage->summary, usage->command, usage->flag_count > 0 ? " [flags]" : "",
+           *usage->operands ? " " : "", usage->operands);
+    printf("\nflags:\n");
+    for (size_t i = 0; i < usage->flag_count; i++) {
+        const struct flag *flag = &usage->flags[i];
+        int width = printf("  --%s%s%s", flag->name, flag->argument ? " " : "", flag->argument ? flag->argument : "");
+        printf("%*s%s\n", width < HELP_COLUMN ? HELP_COLUMN - width : 1, "", flag->help);
+    }
+    printf("  --help%*sthis text\n", HELP_COLUMN - 8, "");
+    printf("\nexample:\n  %s\n", usage->example);
+}
+
+int flags_wrong(const struct usage *usage, const char *format, ...)
+{
+    fprintf(stderr, "headrace %s: ", usage->command);
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\nTry: headrace %s --help\n", usage->command);
+    return EXIT_USAGE;
+}
+
+static bool take_number(const char *text, int64_t *number)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < 0)
+        return false;
+    *number = value;
+    return true;
+}
+
+static bool take_value(const struct flag *flag, const char *value)
+{
+    switch (flag->kind) {
+    case FLAG_SWITCH:
+        *(bool *)flag->target = true;
+        return true;
+    case FLAG_TEXT:
+        *(const char **)flag->target = value;
+        return true;
+    case FLAG_NUMBER:
+        return take_number(value, flag->target);
+    case FLAG_LIST: {
+        struct flag_list *list = flag->target;
+        const char **values = realloc(list->values, (list->count + 1) * sizeof *values);
+        if (values == NULL)
+            return false;
+        list->values = values;
+        list->values[list->count++] = value;
+        return true;
+    }
+    }
+    return false;
+}
+
+int flags_parse(const struct usage *usage, int argc, char **argv)
+{
+    struct option options[MAX_FLAGS + 2] = {0};
+    for (size_t i = 0; i < usage->flag_count; i++)
+        options[i] = (struct option){.name = usage->flags[i].name,
+                                     .has_arg = usage->flags[i].argument ? required_argument : no_argument,
+                                     .val = (int)i + 256};
+    options[usage->flag_count] = (struct option){.name = "help", .val = 'h'};
+
+    opterr = 0;
+    optind = 1;
+    int found;
+    while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (found == 'h') {
+            print_help(usage);
+            return FLAGS_DONE;
+        }
+        if (found < 256) {
+            flags_wrong(usage, found == ':' ? "%s needs a value" : "unknown flag %s", argv[optind - 1]);
+            return FLAGS_WRONG;
+        }
+        const struct flag *flag = &usage->flags[found - 256];
+        if (!take_value(flag, optarg)) {
+            flags_wrong(usage, "--%s: \"%s\" is not a number of 0 or more", flag->name, optarg);
+            return FLAGS_WRONG;
+        }
+    }
+    size_t operands = (size_t)(argc - optind);
+    if (operands < usage->least_operands || operands > usage->most_operands) {
+        if (operands > usage->most_operands)
+            flags_wrong(usage, "unexpected operand \"%s\"", argv[optind + (int)usage->most_operands]);
+        else
+            flags_wrong(usage, "missing operand: %s", usage->operands);
+        return FLAGS_WRONG;
+    }
+    return optind;
+}
+
+void flag_list_free(struct flag_list *list)
+{
+    free(list->values);
+    *list = (struct flag_list){0};
+}

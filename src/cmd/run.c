@@ -1,0 +1,210 @@
+/* run.c - the worker: state from events and items, answers to requests */
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cmd/commands.h"
+#include "cmd/setup.h"
+#include "score/service.h"
+#include "stream/materialiser.h"
+#include "stream/requests.h"
+
+enum { STEP_MS = 50, REPORT_MS = 10000, IN_FLIGHT = 64 };
+
+static volatile sig_atomic_t stop_signals;
+
+static void on_stop_signal(int number)
+{
+    (void)number;
+    if (stop_signals++ > 0) {
+        static const char words[] = "headrace run: stopped at the second signal, without draining\n";
+        if (write(STDERR_FILENO, words, sizeof words - 1) < 0)
+            _exit(EXIT_FAILED);
+        _exit(EXIT_FAILED);
+    }
+}
+
+static void catch_stop_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_stop_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+struct worker {
+    struct config *config;
+    struct graph *graph;
+    struct codec *codec;
+    struct answering answering;
+    struct scorer *scorer;
+    struct materialiser *materialiser; /* NULL: not our role */
+    struct requests *requests;         /* NULL: not our role, or not joined yet */
+    struct service *service;
+    char host[128];
+    int64_t reported_ns;
+};
+
+static int start_materialiser(struct worker *worker, struct error *err)
+{
+    const struct config *config = worker->config;
+    struct materialiser_settings settings = {
+        .kafka = setup_kafka(config),
+        .topics = setup_topics(config),
+        .instance_id = setup_instance(config, worker->host),
+        .dead_letters = config_flag(config, "state.dead_letters"),
+        .batch_events = (size_t)config_integer(config, "ingest.batch_events"),
+        .batch_wait_ms = (int)config_integer(config, "ingest.batch_wait_ms"),
+        .max_future_skew_ms = config_integer(config, "ingest.max_future_skew_ms"),
+        .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
+    };
+    return materialiser_start(&worker->materialiser, &settings, worker->graph, worker->codec, err);
+}
+
+static int start_scoring(struct worker *worker, struct error *err)
+{
+    const struct config *config = worker->config;
+    struct kafka_topics topics = setup_topics(config);
+    struct requests_settings settings = {.kafka = setup_kafka(config),
+                                         .topic = topics.requests,
+                                         .group_id = "headrace",
+                                         .queue_capacity = (size_t)config_integer(config, "score.queue")};
+    struct service_settings service = {.kafka = setup_kafka(config),
+                                       .topics = topics,
+                                       .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
+                                       .in_flight = IN_FLIGHT};
+    if (requests_start(&worker->requests, &settings, err) != 0)
+        return -1;
+    return service_create(&worker->service, &service, worker->requests, worker->scorer, worker->codec, err);
+}
+
+static int start(struct worker *worker, struct error *err)
+{
+    const struct config *config = worker->config;
+    bool ingests = config_includes(config, "roles", "ingest"), scores = config_includes(config, "roles", "score");
+    struct graph_settings graph = setup_graph(config, !ingests);
+    if (codec_create(&worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
+        return -1;
+    if (ingests && start_materialiser(worker, err) != 0)
+        return -1;
+    if (!scores)
+        return 0;
+    if (setup_answering(config, &worker->answering, err) != 0)
+        return -1;
+    struct scorer_settings settings = setup_scorer(config, &worker->answering);
+    return scorer_create(&worker->scorer, &settings, worker->graph, worker->answering.prompt, worker->answering.engine,
+                         err);
+}
+
+/* What the parts' threads have to say; -1 when one has ended. */
+static int watch(struct worker *worker, struct error *err)
+{
+    if (worker->materialiser != NULL && materialiser_progress(worker->materialiser).stopped) {
+        struct materialiser *stopped = worker->materialiser;
+        worker->materialiser = NULL;
+        if (materialiser_stop(stopped, err) == 0)
+            error_set(err, ERROR_FATAL, "the materialiser has ended");
+        return -1;
+    }
+    return worker->requests == NULL || requests_alive(worker->requests, err) ? 0 : -1;
+}
+
+static void report(struct worker *worker)
+{
+    if (clock_since_ms(worker->reported_ns) < REPORT_MS)
+        return;
+    worker->reported_ns = clock_monotonic_ns();
+    graph_read_lock(worker->graph);
+    struct graph_counts counts = graph_counts(worker->graph);
+    graph_read_unlock(worker->graph);
+    struct service_totals totals = {0};
+    size_t waiting = 0;
+    if (worker->service != NULL) {
+        totals = service_totals(worker->service);
+        waiting = requests_progress(worker->requests).waiting;
+    }
+    log_info("run", "%llu events, %llu users, %llu items, %llu edges; %llu requests answered, %zu waiting",
+             (unsigned long long)counts.events, (unsigned long long)counts.users, (unsigned long long)counts.items,
+             (unsigned long long)counts.edges, (unsigned long long)totals.answered, waiting);
+}
+
+/* Requests are taken only once the state has caught up with its topics: an answer on half a graph would be a wrong one.
+ */
+static int serve_until_stopped(struct worker *worker, struct error *err)
+{
+    bool scores = worker->scorer != NULL;
+    worker->reported_ns = clock_monotonic_ns();
+    while (stop_signals == 0) {
+        if (watch(worker, err) != 0)
+            return -1;
+        report(worker);
+        bool ready = worker->materialiser == NULL || materialiser_progress(worker->materialiser).caught_up;
+        if (scores && worker->service == NULL && ready) {
+            if (start_scoring(worker, err) != 0)
+                return -1;
+            log_info("run", "ready: state has caught up, taking requests");
+        }
+        if (worker->service == NULL)
+            usleep(STEP_MS * 1000);
+        else if (service_step(worker->service, STEP_MS, err) != 0)
+            return -1;
+    }
+    log_info("run", "stopping: finishing what has been taken; a second signal stops at once");
+    return worker->service == NULL
+               ? 0
+               : service_drain(worker->service, config_integer(worker->config, "score.drain_ms"), err);
+}
+
+/* Returns -1 with the first thing that went wrong. */
+static int stop(struct worker *worker, int result, struct error *err)
+{
+    struct error late;
+    if (worker->service != NULL && result == 0) {
+        struct service_totals totals = service_totals(worker->service);
+        log_info("run", "%llu requests answered, %llu dead letters", (unsigned long long)totals.answered,
+                 (unsigned long long)totals.dead_letters);
+    }
+    service_destroy(worker->service);
+    if (worker->requests != NULL)
+        requests_stop(worker->requests);
+    if (worker->materialiser != NULL && materialiser_stop(worker->materialiser, &late) != 0 && result == 0) {
+        *err = late;
+        result = -1;
+    }
+    scorer_destroy(worker->scorer);
+    setup_answering_close(&worker->answering);
+    graph_close(worker->graph);
+    codec_destroy(worker->codec);
+    return result;
+}
+
+int command_run(int argc, char **argv)
+{
+    struct config_flags config = {0};
+    const struct flag flags[] = {CONFIG_FLAGS(config)};
+    const struct usage usage = {.command = "run",
+                                .operands = "",
+                                .summary = "The worker: materialises events and items, scores requests (option roles).",
+                                .example = "headrace run --config config/headrace.yaml --set state.dir=/tmp/state",
+                                .flags = flags,
+                                .flag_count = sizeof flags / sizeof *flags};
+    int parsed = flags_parse(&usage, argc, argv);
+    if (parsed < 0)
+        return parsed == FLAGS_DONE ? EXIT_FINE : EXIT_USAGE;
+    struct worker worker = {0};
+    int code = setup_config("run", &config, &worker.config);
+    if (code != EXIT_FINE)
+        return code;
+
+    catch_stop_signals();
+    struct error err;
+    int result = start(&worker, &err);
+    if (result == 0)
+        result = serve_until_stopped(&worker, &err);
+    result = stop(&worker, result, &err);
+    config_destroy(worker.config);
+    return result == 0 ? EXIT_FINE : setup_failed("run", &err);
+}

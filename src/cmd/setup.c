@@ -1,0 +1,170 @@
+#include "cmd/setup.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static int load_config(struct config *config, const struct config_flags *flags, struct error *err)
+{
+    if (flags->path != NULL && config_load_file(config, flags->path, err) != 0)
+        return -1;
+    if (config_load_environment(config, environ, err) != 0)
+        return -1;
+    for (size_t i = 0; i < flags->sets.count; i++)
+        if (config_set(config, flags->sets.values[i], err) != 0)
+            return -1;
+    return config_validate(config, err);
+}
+
+int setup_config(const char *command, struct config_flags *flags, struct config **result)
+{
+    struct error err;
+    struct config *config = config_create();
+    int loaded = config == NULL ? error_set(&err, ERROR_FATAL, "out of memory") : load_config(config, flags, &err);
+    flag_list_free(&flags->sets);
+    if (loaded != 0) {
+        config_destroy(config);
+        setup_failed(command, &err);
+        return err.kind == ERROR_BAD_INPUT ? EXIT_USAGE : EXIT_FAILED;
+    }
+    log_configure((enum log_level)config_choice(config, "log.level"),
+                  (enum log_format)config_choice(config, "log.format"));
+    *result = config;
+    return EXIT_FINE;
+}
+
+int setup_failed(const char *command, const struct error *err)
+{
+    fprintf(stderr, "headrace %s: %s\n", command, err->message);
+    return EXIT_FAILED;
+}
+
+struct graph_settings setup_graph(const struct config *config, bool read_only)
+{
+    return (struct graph_settings){
+        .directory = config_text(config, "state.dir"),
+        .read_only = read_only,
+        .like_threshold = config_number(config, "label.threshold"),
+        .like_inclusive = config_flag(config, "label.inclusive"),
+        .layers = (size_t)config_integer(config, "graph.layers"),
+        .dimension = (size_t)config_integer(config, "graph.dimension"),
+        .push_threshold = (float)config_number(config, "graph.push_threshold"),
+        .seed = (uint64_t)config_integer(config, "graph.seed"),
+    };
+}
+
+struct kafka_settings setup_kafka(const struct config *config)
+{
+    _Static_assert(sizeof(struct kafka_property) == sizeof(struct config_property), "the same two pointers");
+    struct kafka_settings settings = {.client_id = "headrace"};
+    settings.properties = (const struct kafka_property *)config_kafka_properties(config, &settings.property_count);
+    return settings;
+}
+
+struct kafka_topics setup_topics(const struct config *config)
+{
+    return (struct kafka_topics){
+        .interactions = config_text(config, "topics.interactions"),
+        .items = config_text(config, "topics.items"),
+        .users = config_text(config, "topics.users"),
+        .requests = config_text(config, "topics.requests"),
+        .scores = config_text(config, "topics.scores"),
+        .dead_suffix = config_text(config, "topics.dead_suffix"),
+    };
+}
+
+const char *setup_instance(const struct config *config, char name[128])
+{
+    const char *given = config_text(config, "instance_id");
+    if (*given != '\0')
+        return given;
+    if (gethostname(name, 127) != 0)
+        strcpy(name, "headrace");
+    name[127] = '\0';
+    return name;
+}
+
+int setup_prompt(const struct config *config, struct answering *answering, struct error *err)
+{
+    const char *path = config_text(config, "model.path");
+    if (*path == '\0')
+        return error_set(err, ERROR_BAD_INPUT, "model.path names no file: give one, or set engine.backend to none");
+    if (gguf_open(&answering->gguf, path, err) != 0 || model_load(&answering->model, answering->gguf, err) != 0 ||
+        tokenizer_create(&answering->tokenizer, answering->gguf, err) != 0 ||
+        prompt_load(&answering->prompt, config_text(config, "prompt.template"), answering->tokenizer, err) != 0)
+        return -1;
+    const char *id = config_text(config, "model.id");
+    if (*id != '\0')
+        snprintf(answering->model_id, sizeof answering->model_id, "%s", id);
+    else
+        snprintf(answering->model_id, sizeof answering->model_id, TEXT_FORMAT, TEXT_ARGS(answering->model.name));
+    return 0;
+}
+
+/* exit.layers, as far as the model has layers. */
+static int load_heads(const struct config *config, struct answering *answering, struct error *err)
+{
+    size_t count, kept = 0, layers[ENGINE_MAX_EXITS];
+    const int64_t *wanted = config_list(config, "exit.layers", &count);
+    for (size_t i = 0; i < count; i++) {
+        if ((size_t)wanted[i] >= answering->model.layer_count)
+            break;
+        if (kept == ENGINE_MAX_EXITS - 1)
+            return error_set(err, ERROR_BAD_INPUT, "exit.layers: more than %d exits", ENGINE_MAX_EXITS - 1);
+        layers[kept++] = (size_t)wanted[i];
+    }
+    return heads_from_output(&answering->heads, &answering->model, layers, kept, prompt_yes(answering->prompt),
+                             prompt_no(answering->prompt), err);
+}
+
+int setup_answering(const struct config *config, struct answering *answering, struct error *err)
+{
+    *answering = (struct answering){.model_id = "none"};
+    if (config_choice(config, "engine.backend") != 0)
+        return 0;
+    const struct exit_rule rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
+                                   .window = (size_t)config_integer(config, "exit.window"),
+                                   .threshold = (float)config_number(config, "exit.threshold")};
+    int64_t threads = config_integer(config, "engine.threads");
+    if (threads == 0)
+        threads = sysconf(_SC_NPROCESSORS_ONLN);
+
+    int64_t start_ns = clock_monotonic_ns();
+    if (setup_prompt(config, answering, err) != 0 || load_heads(config, answering, err) != 0 ||
+        engine_create(&answering->engine, &answering->model, &answering->heads, &rule, (size_t)threads, err) != 0) {
+        setup_answering_close(answering);
+        return -1;
+    }
+    log_info("cmd", "model %s, %zu layers, heads %s, %lld threads, loaded in %.1f s", answering->model_id,
+             answering->model.layer_count, answering->heads.id, (long long)threads, clock_since_ms(start_ns) / 1000);
+    return 0;
+}
+
+void setup_answering_close(struct answering *answering)
+{
+    engine_destroy(answering->engine);
+    heads_free(&answering->heads);
+    prompt_destroy(answering->prompt);
+    tokenizer_destroy(answering->tokenizer);
+    model_free(&answering->model);
+    gguf_close(answering->gguf);
+    *answering = (struct answering){0};
+}
+
+struct scorer_settings setup_scorer(const struct config *config, const struct answering *answering)
+{
+    return (struct scorer_settings){
+        .similar_mode = (enum similar_mode)config_choice(config, "graph.similar"),
+        .similar_users = (size_t)config_integer(config, "graph.similar_users"),
+        .history_max = (size_t)config_integer(config, "history.max"),
+        .history_min = (size_t)config_integer(config, "history.min"),
+        .max_candidates = (size_t)config_integer(config, "score.max_candidates"),
+        .max_history = (size_t)config_integer(config, "score.max_history"),
+        .explain = config_flag(config, "score.explain"),
+        .model_id = answering->model_id,
+        .heads_id = answering->engine != NULL ? answering->heads.id : "exit-0",
+    };
+}

@@ -1,0 +1,70 @@
+/*
+ * setup.h - from the configuration to the parts that a sub-command runs
+ *
+ * What is handed out points into the configuration, which must outlive it.
+ */
+#ifndef HEADRACE_CMD_SETUP_H
+#define HEADRACE_CMD_SETUP_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "cmd/flags.h"
+#include "config/config.h"
+#include "engine/engine.h"
+#include "graph/graph.h"
+#include "model/gguf.h"
+#include "model/model.h"
+#include "model/tokenizer.h"
+#include "prompt/prompt.h"
+#include "score/scorer.h"
+#include "stream/kafka.h"
+
+/* --config and --set, as every sub-command that reads the configuration takes them. */
+struct config_flags {
+    const char *path;
+    struct flag_list sets;
+};
+
+/* clang-format off */
+#define CONFIG_FLAGS(config_flags)                                                                     \
+    {"config", "FILE", FLAG_TEXT, &(config_flags).path, "configuration in YAML (default: none)"},      \
+    {"set", "NAME=VALUE", FLAG_LIST, &(config_flags).sets, "an option, over environment and file; again for more"}
+/* clang-format on */
+
+/*
+ * File, environment and --set; checked; the log is set as it says. Says on standard error what is wrong and returns the
+ * exit code; EXIT_FINE when all is well. The flags' list is freed.
+ */
+int setup_config(const char *command, struct config_flags *flags, struct config **config);
+
+/* Prints "headrace COMMAND: message" on standard error; returns EXIT_FAILED. */
+int setup_failed(const char *command, const struct error *err);
+
+struct graph_settings setup_graph(const struct config *config, bool read_only);
+struct kafka_settings setup_kafka(const struct config *config);
+struct kafka_topics setup_topics(const struct config *config);
+
+/* instance_id, or the host's name when it is empty; `name` is where the host's name is put. */
+const char *setup_instance(const struct config *config, char name[128]);
+
+/* Everything that answers: model file to engine. With engine.backend none nothing is loaded and engine is NULL. */
+struct answering {
+    struct gguf *gguf;
+    struct model model;
+    struct tokenizer *tokenizer;
+    struct prompt_template *prompt;
+    struct heads heads;
+    struct engine *engine;
+    char model_id[128];
+};
+
+int setup_answering(const struct config *config, struct answering *answering, struct error *err);
+void setup_answering_close(struct answering *answering);
+
+/* The same without the engine: file, tokenizer and template, for inspection. */
+int setup_prompt(const struct config *config, struct answering *answering, struct error *err);
+
+struct scorer_settings setup_scorer(const struct config *config, const struct answering *answering);
+
+#endif

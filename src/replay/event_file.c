@@ -1,0 +1,395 @@
+#include "replay/event_file.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/table.h"
+#include "replay/rows.h"
+#include "wire/codec.h"
+
+enum { MAX_COLUMNS = 256, MAX_PIECES = 32 };
+
+/* What a cell of the message is made of: literal text and columns, one after the other. */
+struct piece {
+    struct text literal;
+    size_t column;
+    bool is_column;
+    bool is_list; /* spaces become | */
+};
+
+struct mapped {
+    const struct field *field;
+    struct text entry; /* the key in a map field; absent for the field itself */
+    struct piece pieces[MAX_PIECES];
+    size_t piece_count;
+};
+
+struct event_file {
+    struct rows *rows;
+    const char *path;
+    const struct message_type *type;
+    enum event_format format;
+    double timestamp_ms;
+    const char *kind; /* name of the kind that rows without one have; NULL: there is a column */
+    struct table columns;
+    struct mapped *fields; /* map fields last, entries of one map side by side */
+    size_t field_count;
+    struct buffer cell;
+    struct buffer json;
+};
+
+static enum event_format format_of(const char *path)
+{
+    static const struct {
+        const char *suffix;
+        enum event_format format;
+    } known[] = {{".csv", EVENT_FORMAT_CSV},     {".tsv", EVENT_FORMAT_TSV},       {".jsonl", EVENT_FORMAT_JSON},
+                 {".json", EVENT_FORMAT_JSON},   {".inter", EVENT_FORMAT_RECBOLE}, {".item", EVENT_FORMAT_RECBOLE},
+                 {".user", EVENT_FORMAT_RECBOLE}};
+    const char *suffix = strrchr(path, '.');
+    for (size_t i = 0; suffix != NULL && i < sizeof known / sizeof *known; i++)
+        if (strcmp(suffix, known[i].suffix) == 0)
+            return known[i].format;
+    return EVENT_FORMAT_BY_NAME;
+}
+
+static const struct field *find_field(const struct message_type *type, struct text name)
+{
+    for (size_t i = 0; i < type->field_count; i++)
+        if (text_equal(text_of(type->fields[i].name), name))
+            return &type->fields[i];
+    return NULL;
+}
+
+static int find_column(const struct event_file *file, struct text name, struct piece *piece, struct error *err)
+{
+    static const char list_suffix[] = ":list";
+    size_t suffix = sizeof list_suffix - 1;
+    *piece = (struct piece){.is_column = true};
+    if (name.size > suffix && memcmp(name.data + name.size - suffix, list_suffix, suffix) == 0) {
+        piece->is_list = true;
+        name.size -= suffix;
+    }
+    uint32_t column = table_find(&file->columns, name);
+    if (column == TABLE_NONE)
+        return error_set(err, ERROR_BAD_INPUT, "%s has no column \"" TEXT_FORMAT "\"", file->path, TEXT_ARGS(name));
+    piece->column = column;
+    return 0;
+}
+
+/* "a {column} b" */
+static int parse_pieces(const struct event_file *file, struct text rule, struct mapped *mapped, struct error *err)
+{
+    if (memchr(rule.data, '{', rule.size) == NULL) {
+        mapped->piece_count = 1;
+        return find_column(file, rule, &mapped->pieces[0], err);
+    }
+    while (rule.size > 0) {
+        if (mapped->piece_count == MAX_PIECES)
+            return error_set(err, ERROR_BAD_INPUT, "a map has more than %d pieces", MAX_PIECES);
+        struct piece *piece = &mapped->pieces[mapped->piece_count++];
+        const char *open = memchr(rule.data, '{', rule.size);
+        size_t length = open == NULL ? rule.size : (size_t)(open - rule.data);
+        if (length > 0) {
+            *piece = (struct piece){.literal = {rule.data, length}};
+        } else {
+            const char *close = memchr(rule.data, '}', rule.size);
+            if (close == NULL)
+                return error_set(err, ERROR_BAD_INPUT, "a map opens { and never closes it");
+            length = (size_t)(close - rule.data) + 1;
+            if (find_column(file, (struct text){rule.data + 1, length - 2}, piece, err) != 0)
+                return -1;
+        }
+        rule = (struct text){rule.data + length, rule.size - length};
+    }
+    return 0;
+}
+
+static struct mapped *add_field(struct event_file *file, const struct field *field)
+{
+    struct mapped *mapped = &file->fields[file->field_count++];
+    *mapped = (struct mapped){.field = field};
+    return mapped;
+}
+
+/* "title={movie_title} ({release_year})", "attributes.genres=class:list" */
+static int add_map(struct event_file *file, const char *map, struct error *err)
+{
+    const char *equals = strchr(map, '=');
+    if (equals == NULL)
+        return error_set(err, ERROR_BAD_INPUT, "map \"%s\" is not FIELD=COLUMN", map);
+    struct text name = {map, (size_t)(equals - map)}, entry = {0};
+    const char *dot = memchr(map, '.', name.size);
+    if (dot != NULL) {
+        entry = (struct text){dot + 1, (size_t)(equals - dot) - 1};
+        name.size = (size_t)(dot - map);
+    }
+    const struct field *field = find_field(file->type, name);
+    if (field == NULL || (field->kind == FIELD_MAP) != (dot != NULL) || field->kind == FIELD_ARRAY ||
+        field->kind == FIELD_RECORD || field->kind == FIELD_POINTER)
+        return error_set(err, ERROR_BAD_INPUT, "map \"%s\": %s has no such field", map, file->type->name);
+    struct mapped *mapped = add_field(file, field);
+    mapped->entry = entry;
+    if (parse_pieces(file, text_of(equals + 1), mapped, err) != 0)
+        return error_wrap(err, "map \"%s\"", map);
+    return 0;
+}
+
+static bool is_mapped(const struct event_file *file, const struct field *field)
+{
+    for (size_t i = 0; i < file->field_count; i++)
+        if (file->fields[i].field == field)
+            return true;
+    return false;
+}
+
+/* Fields that no map names: a column of the same name, `rating` for an interaction's value, or the default. */
+static int add_unmapped(struct event_file *file, struct error *err)
+{
+    for (size_t i = 0; i < file->type->field_count; i++) {
+        const struct field *field = &file->type->fields[i];
+        if (is_mapped(file, field) || field->kind == FIELD_MAP)
+            continue;
+        uint32_t column = table_find(&file->columns, text_of(field->name));
+        if (column == TABLE_NONE && file->type == &interaction_type && strcmp(field->name, "value") == 0)
+            column = table_find(&file->columns, text_of("rating"));
+        if (column == TABLE_NONE) {
+            bool is_kind = file->type == &interaction_type && strcmp(field->name, "kind") == 0;
+            if (field->fallback == NULL && !is_kind)
+                return error_set(err, ERROR_BAD_INPUT, "%s has no column \"%s\": map one to it", file->path,
+                                 field->name);
+            continue;
+        }
+        struct mapped *mapped = add_field(file, field);
+        mapped->piece_count = 1;
+        mapped->pieces[0] = (struct piece){.is_column = true, .column = column};
+    }
+    return 0;
+}
+
+static int by_field(const void *a, const void *b)
+{
+    const struct mapped *x = a, *y = b;
+    return x->field < y->field ? -1 : x->field > y->field;
+}
+
+static int read_header(struct event_file *file, const struct event_file_settings *settings, struct error *err)
+{
+    const struct text *cells;
+    size_t count;
+    int found = rows_next(file->rows, &cells, &count, err);
+    if (found <= 0)
+        return found < 0 ? -1 : error_set(err, ERROR_BAD_INPUT, "%s is empty: a header line is due", file->path);
+    if (count > MAX_COLUMNS)
+        return error_set(err, ERROR_BAD_INPUT, "%s has more than %d columns", file->path, MAX_COLUMNS);
+    for (size_t i = 0; i < count; i++) {
+        struct text name = cells[i];
+        const char *colon = memchr(name.data, ':', name.size);
+        if (file->format == EVENT_FORMAT_RECBOLE && colon != NULL)
+            name.size = (size_t)(colon - name.data);
+        if (table_add(&file->columns, name) != i)
+            return error_set(err, ERROR_BAD_INPUT, "%s has two columns \"" TEXT_FORMAT "\"", file->path,
+                             TEXT_ARGS(name));
+    }
+    file->fields = calloc(settings->map_count + file->type->field_count, sizeof *file->fields);
+    if (file->fields == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory while opening %s", file->path);
+    for (size_t i = 0; i < settings->map_count; i++)
+        if (add_map(file, settings->maps[i], err) != 0)
+            return -1;
+    if (add_unmapped(file, err) != 0)
+        return -1;
+    qsort(file->fields, file->field_count, sizeof *file->fields, by_field);
+    const struct field *kind = find_field(file->type, text_of("kind"));
+    if (kind != NULL && !is_mapped(file, kind))
+        file->kind = interaction_kind_name(settings->kind);
+    return 0;
+}
+
+int event_file_open(struct event_file **result, const struct event_file_settings *settings, struct error *err)
+{
+    struct event_file *file = calloc(1, sizeof *file);
+    if (file == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory while opening %s", settings->path);
+    file->path = settings->path;
+    file->type = settings->type;
+    file->format = settings->format != EVENT_FORMAT_BY_NAME ? settings->format : format_of(settings->path);
+    file->timestamp_ms = settings->timestamp_ms > 0             ? settings->timestamp_ms
+                         : file->format == EVENT_FORMAT_RECBOLE ? 1000
+                                                                : 1;
+    if (file->format == EVENT_FORMAT_BY_NAME) {
+        error_set(err, ERROR_BAD_INPUT, "%s: its name does not tell the format: csv, tsv, json or recbole?",
+                  file->path);
+        goto fail;
+    }
+    enum row_format rows = file->format == EVENT_FORMAT_CSV    ? ROW_CSV
+                           : file->format == EVENT_FORMAT_JSON ? ROW_LINE
+                                                               : ROW_TSV;
+    if (file->format == EVENT_FORMAT_JSON && settings->map_count > 0) {
+        error_set(err, ERROR_BAD_INPUT, "%s: JSON lines name their fields, no map is taken", file->path);
+        goto fail;
+    }
+    if (rows_open(&file->rows, settings->path, rows, err) != 0)
+        goto fail;
+    if (file->format != EVENT_FORMAT_JSON && read_header(file, settings, err) != 0)
+        goto fail;
+    *result = file;
+    return 0;
+
+fail:
+    event_file_close(file);
+    return -1;
+}
+
+void event_file_close(struct event_file *file)
+{
+    if (file == NULL)
+        return;
+    rows_close(file->rows);
+    table_free(&file->columns);
+    free(file->fields);
+    buffer_free(&file->cell);
+    buffer_free(&file->json);
+    free(file);
+}
+
+double event_file_share(const struct event_file *file)
+{
+    return rows_share(file->rows);
+}
+
+/* The text that a row gives a field, into file->cell; false when a column it needs is missing or all are empty. */
+static bool fill_cell(struct event_file *file, const struct mapped *mapped, const struct text *cells, size_t count)
+{
+    bool filled = false;
+    buffer_clear(&file->cell);
+    for (size_t i = 0; i < mapped->piece_count; i++) {
+        const struct piece *piece = &mapped->pieces[i];
+        if (!piece->is_column) {
+            buffer_append_text(&file->cell, piece->literal);
+            continue;
+        }
+        if (piece->column >= count)
+            return false;
+        struct text cell = cells[piece->column];
+        filled = filled || cell.size > 0;
+        for (size_t j = 0; j < cell.size; j++)
+            buffer_append_byte(&file->cell, (uint8_t)(piece->is_list && cell.data[j] == ' ' ? '|' : cell.data[j]));
+    }
+    return filled;
+}
+
+static void append_json_string(struct buffer *json, struct text text)
+{
+    buffer_append_byte(json, '"');
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char byte = (unsigned char)text.data[i];
+        if (byte == '"' || byte == '\\')
+            buffer_printf(json, "\\%c", byte);
+        else if (byte < 0x20)
+            buffer_printf(json, "\\u%04x", byte);
+        else
+            buffer_append_byte(json, byte);
+    }
+    buffer_append_byte(json, '"');
+}
+
+static int append_number(struct event_file *file, const struct field *field, struct error *err)
+{
+    const char *cell = buffer_string(&file->cell);
+    char *end;
+    double number = strtod(cell, &end);
+    if (end == cell || *end != '\0' || !isfinite(number) || strpbrk(cell, "xXpP") != NULL)
+        return error_set(err, ERROR_BAD_INPUT, "%s: \"%.40s\" is no number", field->name, cell);
+    if (field->kind == FIELD_DOUBLE) {
+        buffer_printf(&file->json, "%.17g", number);
+        return 0;
+    }
+    if (strcmp(field->name, "timestamp") == 0)
+        number *= file->timestamp_ms;
+    if (fabs(number) > 9e15)
+        return error_set(err, ERROR_BAD_INPUT, "%s: %.40s is out of range", field->name, cell);
+    buffer_printf(&file->json, "%.0f", number);
+    return 0;
+}
+
+static int append_value(struct event_file *file, const struct mapped *mapped, struct error *err)
+{
+    struct text cell = buffer_text(&file->cell);
+    switch (mapped->field->kind) {
+    case FIELD_LONG:
+    case FIELD_INT:
+    case FIELD_DOUBLE:
+        return append_number(file, mapped->field, err);
+    case FIELD_BOOL:
+        if (!text_equal(cell, text_of("true")) && !text_equal(cell, text_of("false")) &&
+            !text_equal(cell, text_of("1")) && !text_equal(cell, text_of("0")))
+            return error_set(err, ERROR_BAD_INPUT, "%s: \"" TEXT_FORMAT "\" is neither true nor false",
+                             mapped->field->name, TEXT_ARGS(text_prefix(cell, 40)));
+        buffer_append_string(&file->json, cell.data[0] == 't' || cell.data[0] == '1' ? "true" : "false");
+        return 0;
+    default:
+        append_json_string(&file->json, cell);
+        return 0;
+    }
+}
+
+/* The row as the JSON of a message: what fields mean, their defaults and limits are message_from_json()'s. */
+static int row_to_json(struct event_file *file, const struct text *cells, size_t count, struct error *err)
+{
+    const struct field *open_map = NULL;
+    const char *separator = "";
+    buffer_clear(&file->json);
+    buffer_append_byte(&file->json, '{');
+    for (size_t i = 0; i < file->field_count; i++) {
+        const struct mapped *mapped = &file->fields[i];
+        if (!fill_cell(file, mapped, cells, count))
+            continue;
+        if (open_map != NULL && open_map != mapped->field) {
+            buffer_append_byte(&file->json, '}');
+            open_map = NULL;
+        }
+        buffer_append_string(&file->json, separator);
+        if (mapped->entry.data == NULL || open_map == NULL)
+            buffer_printf(&file->json, "\"%s\":", mapped->field->name);
+        if (mapped->entry.data != NULL) {
+            if (open_map == NULL)
+                buffer_append_byte(&file->json, '{');
+            open_map = mapped->field;
+            append_json_string(&file->json, mapped->entry);
+            buffer_append_byte(&file->json, ':');
+        }
+        if (append_value(file, mapped, err) != 0)
+            return -1;
+        separator = ",";
+    }
+    if (open_map != NULL)
+        buffer_append_byte(&file->json, '}');
+    if (file->kind != NULL)
+        buffer_printf(&file->json, "%s\"kind\":\"%s\"", separator, file->kind);
+    buffer_append_byte(&file->json, '}');
+    return buffer_check(&file->json, "reading a row", err);
+}
+
+int event_file_next(struct event_file *file, struct arena *arena, void *message, struct error *err)
+{
+    const struct text *cells;
+    size_t count;
+    int found = rows_next(file->rows, &cells, &count, err);
+    if (found <= 0)
+        return found;
+    struct text json = cells[0];
+    if (file->format != EVENT_FORMAT_JSON) {
+        if (row_to_json(file, cells, count, err) != 0)
+            goto fail;
+        json = buffer_text(&file->json);
+    }
+    if (message_from_json(file->type, json, message, arena, err) == 0)
+        return 1;
+fail:
+    return error_wrap(err, "%s:%llu", file->path, (unsigned long long)rows_line(file->rows));
+}

@@ -1,0 +1,52 @@
+/*
+ * service.h - requests from Kafka answered to Kafka
+ *
+ * One step takes one request, scores it and sends the answer to the topic of scores, keyed by the request id. A request
+ * is done, so that its offset may be committed, only when the broker has acknowledged its answer. A request that cannot
+ * be read goes to the dead-letter topic and is done when that letter is acknowledged. An answer too large for the topic
+ * is replaced by an ERROR that says so.
+ *
+ * Threads: one.
+ */
+#ifndef HEADRACE_SCORE_SERVICE_H
+#define HEADRACE_SCORE_SERVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "score/scorer.h"
+#include "stream/kafka.h"
+#include "stream/requests.h"
+#include "wire/codec.h"
+
+struct service_settings {
+    struct kafka_settings kafka;
+    struct kafka_topics topics;
+    size_t message_limit; /* bytes of one request, and of a dead letter */
+    size_t in_flight;     /* answers that wait for the broker; more wait for them first */
+};
+
+struct service;
+
+/* Everything given must outlive the service. */
+int service_create(struct service **service, const struct service_settings *settings, struct requests *requests,
+                   struct scorer *scorer, const struct codec *codec, struct error *err);
+
+/* Gives unfinished requests back unanswered. NULL is fine. */
+void service_destroy(struct service *service);
+
+/* Answers a waiting request, or waits for one up to `timeout_ms`. -1: the worker must stop. */
+int service_step(struct service *service, int timeout_ms, struct error *err);
+
+/* Answers what still waits and sees all answers acknowledged, within `limit_ms`; says in the log what was left. */
+int service_drain(struct service *service, int64_t limit_ms, struct error *err);
+
+struct service_totals {
+    uint64_t answered;     /* responses acknowledged */
+    uint64_t dead_letters; /* requests that could not be read */
+};
+
+struct service_totals service_totals(const struct service *service);
+
+#endif
