@@ -1,0 +1,81 @@
+/* tiny.h - the tiny model of tests/golden with exit heads, and prompts of random tokens for it. */
+#ifndef HEADRACE_TESTS_ENGINE_TINY_H
+#define HEADRACE_TESTS_ENGINE_TINY_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "engine/engine.h"
+
+struct tiny {
+    struct gguf *gguf;
+    struct model model;
+    struct heads heads;
+};
+
+/* Exits at every layer below the last. */
+static inline void tiny_load(struct tiny *tiny)
+{
+    static const size_t layers[] = {1, 2, 3, 4, 5};
+    struct error err;
+    if (gguf_open(&tiny->gguf, HEADRACE_GOLDEN "/tiny.gguf", &err) != 0 ||
+        model_load(&tiny->model, tiny->gguf, &err) != 0 ||
+        heads_from_output(&tiny->heads, &tiny->model, layers, 5, 265, 264, &err) != 0)
+        fail_msg("%s", err.message);
+}
+
+static inline void tiny_free(struct tiny *tiny)
+{
+    heads_free(&tiny->heads);
+    model_free(&tiny->model);
+    gguf_close(tiny->gguf);
+}
+
+static inline struct engine *tiny_engine(const struct tiny *tiny, struct exit_rule rule, size_t threads)
+{
+    struct engine *engine = NULL;
+    struct error err;
+    if (engine_create(&engine, &tiny->model, &tiny->heads, &rule, threads, &err) != 0)
+        fail_msg("%s", err.message);
+    return engine;
+}
+
+struct candidates {
+    size_t count;
+    int32_t *tokens;
+    size_t *offsets;
+};
+
+static inline void random_tokens(struct random *random, const struct model *model, int32_t *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (int32_t)random_below(random, model->vocabulary);
+}
+
+/* Lengths from `least` to `most`. */
+static inline struct candidates candidates_make(struct random *random, const struct model *model, size_t count,
+                                                size_t least, size_t most)
+{
+    struct candidates made = {count, malloc(count * most * sizeof *made.tokens),
+                              malloc((count + 1) * sizeof *made.offsets)};
+    assert_true(made.tokens != NULL && made.offsets != NULL);
+    made.offsets[0] = 0;
+    for (size_t i = 0; i < count; i++)
+        made.offsets[i + 1] = made.offsets[i] + least + random_below(random, most - least + 1);
+    random_tokens(random, model, made.tokens, made.offsets[count]);
+    return made;
+}
+
+static inline void candidates_free(struct candidates *candidates)
+{
+    free(candidates->tokens);
+    free(candidates->offsets);
+}
+
+#endif
