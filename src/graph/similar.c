@@ -5,15 +5,15 @@
 
 #include "graph/embedding.h"
 
-enum { DIMENSION_MAX = 256 }; /* of graph_settings */
-
 /*
- * Cosines are compared on a grid of 2^-20. Sums that were kept up to date by pushes differ in their last bits between
- * users who are equals, and without the grid these bits, not the users' activity, would break the tie.
+ * Cosines are rounded to a grid of 2^-17. Sums that were kept up to date by pushes differ in their last bits between
+ * users who are equals, and without the grid these bits, not the users' activity, would break the tie. It is a hundred
+ * times coarser than the rounding, so that few ties straddle two points, and finer than what the default push threshold
+ * leaves open.
  */
 static float on_grid(float cosine)
 {
-    return (float)(round((double)cosine * 0x1p20) * 0x1p-20);
+    return (float)(round((double)cosine * 0x1p17) * 0x1p-17);
 }
 
 /* The user's newest edge earlier than `before_ms`; INT64_MIN: none. */
@@ -66,7 +66,7 @@ static bool is_zero(const float *vector, size_t n)
 
 static void consider(struct ranking *ranking, uint32_t user, int8_t verdict)
 {
-    float vector[DIMENSION_MAX];
+    float vector[GRAPH_DIMENSION_LIMIT];
     if (user == ranking->self)
         return;
     graph_user_embedding(ranking->graph, user, vector);
