@@ -260,6 +260,24 @@ static void a_node_without_edges_is_exactly_0(void **state)
     embedding_destroy(embedding);
 }
 
+/* Spokes of a hub have a z^2 so small that to lose it is below the threshold; still none is left unpublished. */
+static void a_node_without_edges_has_nothing_unpublished(void **state)
+{
+    (void)state;
+    struct error err;
+    enum { SPOKES = 5000 };
+    struct embedding *embedding = embedding_create(3, 16, 0.5f, 1);
+    assert_non_null(embedding);
+    add_nodes(embedding, SPOKES + 1);
+    for (uint32_t v = 1; v <= SPOKES; v++)
+        assert_int_equal(embedding_add_edge(embedding, 0, v, &err), 0);
+    assert_true(embedding_bound(embedding) > 0.001f);
+    for (uint32_t v = 1; v <= SPOKES; v++)
+        assert_int_equal(embedding_remove_edge(embedding, 0, v, &err), 0);
+    assert_float_equal(embedding_bound(embedding), 0, 0);
+    embedding_destroy(embedding);
+}
+
 static void twins_have_equal_vectors_bit_by_bit(void **state)
 {
     (void)state;
@@ -434,6 +452,7 @@ int main(void)
         cmocka_unit_test(the_bound_is_that_of_the_largest_unpublished_difference),
         cmocka_unit_test(bulk_load_equals_one_edge_at_a_time),
         cmocka_unit_test(a_node_without_edges_is_exactly_0),
+        cmocka_unit_test(a_node_without_edges_has_nothing_unpublished),
         cmocka_unit_test(twins_have_equal_vectors_bit_by_bit),
         cmocka_unit_test(the_base_vector_depends_on_key_and_seed_alone),
         cmocka_unit_test(the_base_vector_is_the_same_everywhere),
