@@ -24,7 +24,11 @@
 #include "base/text.h"
 #include "model/tokenizer.h"
 
-enum { PROMPT_TITLE_LIMIT = 200 }; /* bytes of a title that enter a prompt */
+enum {
+    PROMPT_TITLE_LIMIT = 200,      /* bytes of a title that enter a prompt */
+    PROMPT_FIELD_LIMIT = 100,      /* bytes of a field's name, and of its value */
+    PROMPT_FIELD_COUNT_LIMIT = 16, /* fields of a profile, attributes of an item; the rest is left out */
+};
 
 enum prompt_verdict { PROMPT_DISLIKED = -1, PROMPT_NEUTRAL = 0, PROMPT_LIKED = 1 };
 
@@ -66,11 +70,14 @@ struct prompt_candidate {
 struct prompt_template;
 
 /*
- * Reads a template file, or the built-in one for movies (path NULL or ""), and checks it against the tokenizer: the
- * label words must each be one token after the candidate part. Errors name file and line.
+ * Reads a template file, or the built-in one for movies (path NULL or ""), and checks it against the tokenizer, which
+ * must outlive it: the label words must each be one token after the candidate part, and the parts the same tokens apart
+ * as together. Errors name the file and, where there is one, the line.
  */
 int prompt_load(struct prompt_template **prompt, const char *path, const struct tokenizer *tokenizer,
                 struct error *err);
+
+/* NULL is fine. */
 void prompt_destroy(struct prompt_template *prompt);
 
 /* Token ids of the answers. */
@@ -78,7 +85,9 @@ int32_t prompt_yes(const struct prompt_template *prompt);
 int32_t prompt_no(const struct prompt_template *prompt);
 
 /*
- * Each appends one part's tokens to `tokens` and, where `text` is not NULL, its text as the model reads it to `text`.
+ * Each appends one part's tokens to `tokens` and, where `text` is not NULL, its text as the model reads it to `text`;
+ * on failure both are as they were. The model's BOS token, if it has one, comes before the system part. A title that is
+ * absent or shows nothing becomes the template's word for that.
  */
 int prompt_system(const struct prompt_template *prompt, struct tokens *tokens, struct buffer *text, struct error *err);
 int prompt_user(const struct prompt_template *prompt, const struct prompt_user *user, struct tokens *tokens,
