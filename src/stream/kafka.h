@@ -25,6 +25,17 @@ struct kafka_settings {
     const char *client_id; /* default when the properties name none */
 };
 
+/*
+ * One list for settings.properties: `defaults`, which the user may overrule, then those of `settings` but for the names
+ * in `without`. The caller frees the list; names and values stay where they are. NULL: no memory.
+ */
+struct kafka_property *kafka_properties_over(const struct kafka_property *defaults, size_t default_count,
+                                             const struct kafka_settings *settings, const char *const *without,
+                                             size_t without_count, size_t *count);
+
+/* The user's value of a property; NULL: not set. */
+const char *kafka_property_value(const struct kafka_settings *settings, const char *name);
+
 /* Names of the topics (topics.*). */
 struct kafka_topics {
     const char *interactions, *items, *users, *requests, *scores;
@@ -32,8 +43,10 @@ struct kafka_topics {
 };
 
 /*
- * A client of that type, librdkafka's log lines going to our log. `forced` properties end the list and win; a user's
- * property of the same name with another value is ERROR_FATAL. rebalance and delivery callbacks may be NULL.
+ * A client of that type, librdkafka's log lines and errors going to our log. `forced` properties win; a user's property
+ * (or an alias of it) that contradicts one is ERROR_FATAL, and so is a property that librdkafka does not know or whose
+ * value it refuses. Producer properties are passed over by consumers and the other way round. rebalance and delivery
+ * callbacks may be NULL.
  */
 int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct kafka_settings *settings,
                         const struct kafka_property *forced, size_t forced_count,
@@ -42,7 +55,10 @@ int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct 
                                            void *),
                         void *opaque, struct error *err);
 
-/* Waits until the topic's metadata is there (it is asked for again until `timeout_ms`); gives the number of partitions.
+/*
+ * Waits until the topic's metadata is there (it is asked for again until `timeout_ms`); gives the number of partitions.
+ * ERROR_RETRY with *partitions 0: the broker knows no such topic; with -1: nobody answered. ERROR_FATAL: the name is
+ * invalid or we may not read it.
  */
 int kafka_partition_count(rd_kafka_t *client, const char *topic, int timeout_ms, int32_t *partitions,
                           struct error *err);

@@ -37,7 +37,11 @@ struct producer_message {
     void *opaque;         /* comes back with the report */
 };
 
-/* `error` is NULL when the broker has acknowledged the message; else why it never will (too large, no such topic). */
+/*
+ * `error` is NULL when the broker has acknowledged the message; else why it never will: ERROR_BAD_INPUT this message is
+ * at fault (too large), ERROR_RETRY sending it again may help (no such topic), ERROR_FATAL it will not (no right to
+ * write; a gap that idempotence cannot close, after which the producer takes nothing any more).
+ */
 typedef void producer_report(void *context, void *opaque, const char *topic, int32_t partition, int64_t offset,
                              const struct error *error);
 
@@ -47,7 +51,10 @@ int producer_create(struct producer **producer, const struct kafka_settings *set
 /* Does not wait for messages on their way: flush first. */
 void producer_destroy(struct producer *producer);
 
-/* Key, value and headers are copied. ERROR_RETRY: the local queue is full; poll and send again. */
+/*
+ * Key, value and headers are copied. ERROR_RETRY: the local queue is full; poll and send again. ERROR_BAD_INPUT: larger
+ * than producer_size_limit(). On -1 there is no report.
+ */
 int producer_send(struct producer *producer, const struct producer_message *message, struct error *err);
 
 /* Serves reports for up to `timeout_ms`; returns how many. */
@@ -55,6 +62,9 @@ int producer_poll(struct producer *producer, int timeout_ms);
 
 /* Until all is acknowledged or `timeout_ms` is over; -1 and ERROR_RETRY says how many are left. */
 int producer_flush(struct producer *producer, int timeout_ms, struct error *err);
+
+/* message.max.bytes: what key, value and headers of a message may take together. */
+size_t producer_size_limit(const struct producer *producer);
 
 /* Messages sent and not reported yet. */
 size_t producer_pending(struct producer *producer);
