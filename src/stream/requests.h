@@ -1,10 +1,10 @@
 /*
  * requests.h - score requests from a consumer group, answered before they are committed
  *
- * A poll thread that never blocks takes messages from the group and puts them into a bounded queue; when the queue is
- * full it pauses the partitions and goes on polling, at half full it resumes them. An offset is committed only when
- * that message and all before it in its partition are done (the contiguous prefix). When partitions are taken away,
- * what is unfinished of them is no longer committed by us: their next owner answers it (at least once).
+ * A poll thread that never blocks takes messages from the group and puts them into a bounded queue; while the queue is
+ * full they stay with librdkafka (queued.max.messages.kbytes bounds them) and it goes on polling. An offset is
+ * committed only when that message and all before it in its partition are done (the contiguous prefix). When partitions
+ * are taken away, what is unfinished of them is no longer committed by us: their next owner answers it (at least once).
  *
  * Threads: requests_next() from one thread, requests_done() from any.
  */
@@ -56,7 +56,7 @@ struct requests_progress {
     uint64_t taken;     /* messages from Kafka */
     uint64_t committed; /* offsets known to be committed: messages done and covered by a commit */
     size_t waiting;
-    bool paused;
+    bool paused; /* the queue is full */
 };
 
 struct requests_progress requests_progress(struct requests *requests);

@@ -1,0 +1,221 @@
+#include "local.h"
+
+#include "stream/requests.h"
+
+enum { MANY = 2000 };
+
+static void send_numbers(const char *topic, int first, int count)
+{
+    struct error err;
+    struct kafka_settings settings = local_settings();
+    struct producer *producer;
+    assert_ok(producer_create(&producer, &settings, NULL, NULL, &err));
+    for (int i = first; i < first + count; i++) {
+        char key[16];
+        int size = snprintf(key, sizeof key, "user-%d", i % 7);
+        struct producer_message message = {
+            .topic = topic, .key = key, .key_size = (size_t)size, .value = &i, .value_size = sizeof i};
+        assert_ok(producer_send(producer, &message, &err));
+    }
+    assert_ok(producer_flush(producer, 10000, &err));
+    producer_destroy(producer);
+}
+
+static struct requests *join(const char *topic, size_t capacity)
+{
+    struct error err;
+    struct requests_settings settings = {local_settings(), topic, topic, capacity};
+    struct requests *requests;
+    assert_ok(requests_start(&requests, &settings, &err));
+    return requests;
+}
+
+static int number_of(const struct request *request)
+{
+    int number;
+    assert_int_equal(request->message->len, sizeof number);
+    memcpy(&number, request->message->payload, sizeof number);
+    return number;
+}
+
+static struct request *take(struct requests *requests)
+{
+    struct error err;
+    for (int tries = 0; tries < 150; tries++) {
+        struct request *request = requests_next(requests, 100);
+        if (request != NULL)
+            return request;
+        if (!requests_alive(requests, &err))
+            fail_msg("%s", err.message);
+    }
+    fail_msg("no request within 15 s");
+    return NULL;
+}
+
+static void wait_for_committed(struct requests *requests, uint64_t count)
+{
+    for (int tries = 0; tries < 500 && requests_progress(requests).committed < count; tries++)
+        usleep(10000);
+    assert_int_equal(requests_progress(requests).committed, count);
+}
+
+static void only_the_contiguous_prefix_is_committed_and_a_restart_goes_on_there(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "prefix", 1, &err));
+    send_numbers("prefix", 0, 10);
+    struct requests *requests = join("prefix", 100);
+    struct request *taken[10];
+    for (int i = 0; i < 10; i++) {
+        taken[i] = take(requests);
+        assert_int_equal(number_of(taken[i]), i);
+        assert_int_equal(taken[i]->message->offset, i);
+        assert_true(taken[i]->arrived_ns > 0);
+    }
+    for (int i = 9; i > 4; i--) /* done behind a gap */
+        requests_done(taken[i]);
+    usleep(300000);
+    assert_int_equal(requests_progress(requests).committed, 0);
+    for (int i = 0; i < 3; i++)
+        requests_done(taken[i]);
+    wait_for_committed(requests, 3);
+    assert_int_equal(local_committed("prefix", "prefix", 0), 3);
+    requests_done(taken[3]);
+    requests_abandon(taken[4]);
+    int64_t start = clock_monotonic_ns();
+    requests_stop(requests); /* commits the last of it */
+    assert_true(clock_since_ms(start) < 2000);
+    assert_int_equal(local_committed("prefix", "prefix", 0), 4);
+
+    requests = join("prefix", 100);
+    for (int i = 4; i < 10; i++) {
+        struct request *request = take(requests);
+        assert_int_equal(number_of(request), i);
+        requests_done(request);
+    }
+    wait_for_committed(requests, 6);
+    requests_stop(requests);
+    assert_int_equal(local_committed("prefix", "prefix", 0), 10);
+}
+
+static void a_full_queue_pauses_and_resumes_without_loss_or_repeats(void **state)
+{
+    (void)state;
+    struct error err;
+    static int times[MANY];
+    int64_t next[3] = {0, 0, 0};
+    bool was_paused = false;
+    assert_ok(broker_create_topic(local_broker, "many", 3, &err));
+    send_numbers("many", 0, MANY);
+    struct requests *requests = join("many", 4);
+    for (int i = 0; i < MANY; i++) {
+        struct request *request = take(requests);
+        times[number_of(request)]++;
+        int32_t partition = request->message->partition;
+        assert_int_equal(request->message->offset, next[partition]);
+        next[partition]++;
+        if (i % 500 == 0)
+            usleep(150000); /* time enough to fill the queue */
+        struct requests_progress progress = requests_progress(requests);
+        assert_true(progress.waiting <= 4);
+        was_paused |= progress.paused;
+        requests_done(request);
+    }
+    assert_true(was_paused);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(times[i], 1);
+    assert_null(requests_next(requests, 100));
+    wait_for_committed(requests, MANY);
+    assert_int_equal(requests_progress(requests).taken, MANY);
+    requests_stop(requests);
+    for (int32_t i = 0; i < 3; i++)
+        if (next[i] > 0)
+            assert_int_equal(local_committed("many", "many", i), next[i]);
+}
+
+static void after_pause_only_the_queue_is_left(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "pause", 1, &err));
+    send_numbers("pause", 0, 20);
+    struct requests *requests = join("pause", 5);
+    requests_done(take(requests));
+    requests_pause(requests);
+    size_t waiting = requests_progress(requests).waiting;
+    send_numbers("pause", 20, 20);
+    for (size_t i = 0; i < waiting; i++)
+        requests_done(take(requests));
+    assert_null(requests_next(requests, 300));
+    requests_stop(requests);
+    assert_int_equal(local_committed("pause", "pause", 0), 1 + (int64_t)waiting);
+}
+
+static void what_another_member_took_over_is_not_committed_by_us(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "shared", 2, &err));
+    for (int i = 0; i < 14; i++)
+        send_numbers("shared", i, 1);
+    struct requests *first = join("shared", 100);
+    struct request *taken[14];
+    for (int i = 0; i < 14; i++)
+        taken[i] = take(first);
+    struct requests *second = join("shared", 100);
+    /* Both partitions were revoked in the rebalance: all comes again, to the one or the other. */
+    int seen[14] = {0};
+    for (int count = 0, tries = 0; count < 14 && tries < 300; tries++) {
+        struct requests *members[] = {first, second};
+        struct request *request = requests_next(members[tries % 2], 50);
+        if (request != NULL) {
+            seen[number_of(request)]++;
+            count++;
+            requests_abandon(request);
+        }
+    }
+    for (int i = 0; i < 14; i++) {
+        assert_int_equal(seen[i], 1);
+        requests_done(taken[i]);
+    }
+    requests_stop(second);
+    requests_stop(first);
+    assert_int_equal(local_committed("shared", "shared", 0), -1);
+    assert_int_equal(local_committed("shared", "shared", 1), -1);
+}
+
+static void a_lost_committed_offset_ends_it_with_the_reason(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "gap", 1, &err));
+    struct kafka_property properties[LOCAL_PROPERTIES + 1];
+    struct kafka_settings settings = local_settings();
+    memcpy(properties, settings.properties, LOCAL_PROPERTIES * sizeof *properties);
+    properties[LOCAL_PROPERTIES] = (struct kafka_property){"auto.offset.reset", "error"};
+    settings = (struct kafka_settings){properties, LOCAL_PROPERTIES + 1, "test"};
+    struct requests *requests;
+    assert_ok(requests_start(&requests, &(struct requests_settings){settings, "gap", "gap", 10}, &err));
+    bool alive = true;
+    for (int tries = 0; tries < 1000 && alive; tries++) {
+        usleep(10000);
+        alive = requests_alive(requests, &err);
+    }
+    assert_false(alive);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_non_null(strstr(err.message, "gap"));
+    requests_stop(requests);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_the_contiguous_prefix_is_committed_and_a_restart_goes_on_there),
+        cmocka_unit_test(a_full_queue_pauses_and_resumes_without_loss_or_repeats),
+        cmocka_unit_test(after_pause_only_the_queue_is_left),
+        cmocka_unit_test(what_another_member_took_over_is_not_committed_by_us),
+        cmocka_unit_test(a_lost_committed_offset_ends_it_with_the_reason),
+    };
+    return cmocka_run_group_tests(tests, local_start, local_stop);
+}
