@@ -1,0 +1,294 @@
+#include "graph/fixture.h"
+
+#include <math.h>
+
+#include "base/random.h"
+#include "graph/embedding.h"
+#include "graph/evidence.h"
+
+enum { USERS = 12, ITEMS = 15, GENRES = 5, TIMES = 60 };
+
+/* What the random graph was made of, kept apart from it: the newest rating of every pair. */
+struct ratings {
+    int64_t timestamp_ms[USERS][ITEMS]; /* -1: none */
+    double value[USERS][ITEMS];
+    bool genre[ITEMS][GENRES];
+    size_t order[USERS][ITEMS]; /* in which the ratings came */
+    size_t count;
+};
+
+static void name_of(char *name, char kind, int number)
+{
+    snprintf(name, 8, "%c%d", kind, number);
+}
+
+static void rate_at_random(struct fixture *fixture, struct ratings *ratings, struct random *random)
+{
+    char user[8], item[8];
+    for (int u = 0; u < USERS; u++)
+        for (int i = 0; i < ITEMS; i++)
+            ratings->timestamp_ms[u][i] = -1;
+    for (int n = 0; n < 300; n++) {
+        int u = (int)random_below(random, USERS - 1), i = (int)random_below(random, ITEMS); /* the last one is idle */
+        int64_t timestamp_ms = (int64_t)random_below(random, TIMES);
+        double value = 1.0 + (double)random_below(random, 5);
+        name_of(user, 'u', u);
+        name_of(item, 'i', i);
+        rate(fixture, user, item, timestamp_ms, value);
+        if (timestamp_ms == ratings->timestamp_ms[u][i] && value == ratings->value[u][i])
+            continue; /* a repeat */
+        if (timestamp_ms >= ratings->timestamp_ms[u][i]) {
+            ratings->timestamp_ms[u][i] = timestamp_ms;
+            ratings->value[u][i] = value;
+            ratings->order[u][i] = ++ratings->count;
+        }
+    }
+}
+
+static void describe_at_random(struct fixture *fixture, struct ratings *ratings, struct random *random)
+{
+    for (int i = 0; i < ITEMS; i++) {
+        char id[8], genres[64] = "";
+        for (int g = 0; g < GENRES; g++) {
+            ratings->genre[i][g] = i % 4 != 0 && random_below(random, 2) == 0;
+            if (ratings->genre[i][g])
+                snprintf(genres + strlen(genres), 16, "%sgenre%d", genres[0] ? "|" : "", g);
+        }
+        name_of(id, 'i', i);
+        struct attribute attribute = {text_of("genres"), text_of(genres)};
+        struct item item = {text_of(id), text_of("a title"), &attribute, 1};
+        struct error err;
+        check(graph_put_item(fixture->graph, &item, &err), &err);
+    }
+}
+
+static double smoothed(int likes, int count)
+{
+    return (likes + 1.0) / (count + 2.0);
+}
+
+static bool is_before(const struct ratings *ratings, int user, int item, int64_t before_ms)
+{
+    return ratings->timestamp_ms[user][item] >= 0 && ratings->timestamp_ms[user][item] < before_ms;
+}
+
+static void count_recent(const struct ratings *ratings, int user, int64_t before_ms, int *likes, int *count)
+{
+    *likes = *count = 0;
+    for (int i = 0; i < ITEMS; i++) {
+        if (!is_before(ratings, user, i, before_ms))
+            continue;
+        int newer = 0;
+        for (int j = 0; j < ITEMS; j++)
+            newer += is_before(ratings, user, j, before_ms) &&
+                     (ratings->timestamp_ms[user][j] > ratings->timestamp_ms[user][i] ||
+                      (ratings->timestamp_ms[user][j] == ratings->timestamp_ms[user][i] &&
+                       ratings->order[user][j] > ratings->order[user][i]));
+        *count += newer < 10;
+        *likes += newer < 10 && ratings->value[user][i] >= 4.0;
+    }
+}
+
+static double naive_affinity(const struct ratings *ratings, int user, int item, int64_t before_ms)
+{
+    double sum = 0.0;
+    int values = 0;
+    for (int g = 0; g < GENRES; g++) {
+        int likes = 0, count = 0;
+        if (!ratings->genre[item][g])
+            continue;
+        for (int i = 0; i < ITEMS; i++) {
+            count += ratings->genre[i][g] && is_before(ratings, user, i, before_ms);
+            likes += ratings->genre[i][g] && is_before(ratings, user, i, before_ms) && ratings->value[user][i] >= 4.0;
+        }
+        sum += smoothed(likes, count);
+        values++;
+    }
+    return values == 0 ? 0.5 : sum / values;
+}
+
+static double naive_cosine(const struct fixture *fixture, uint32_t user, uint32_t item)
+{
+    float a[16], b[16];
+    double ab = 0.0, aa = 0.0, bb = 0.0;
+    graph_user_embedding(fixture->graph, user, a);
+    graph_item_embedding(fixture->graph, item, b);
+    for (int n = 0; n < 16; n++) {
+        ab += (double)a[n] * (double)b[n];
+        aa += (double)a[n] * (double)a[n];
+        bb += (double)b[n] * (double)b[n];
+    }
+    return aa == 0.0 || bb == 0.0 ? 0.0 : ab / sqrt(aa * bb);
+}
+
+#define ASSERT_NEAR(a, b, tolerance) assert_true(fabs((a) - (b)) <= (tolerance))
+
+static void compare(struct fixture *fixture, const struct ratings *ratings, int user, int item, int64_t before_ms)
+{
+    char user_id[8], item_id[8];
+    name_of(user_id, 'u', user);
+    name_of(item_id, 'i', item);
+    uint32_t u = user_number(fixture, user_id), i = item_number(fixture, item_id);
+    struct evidence evidence;
+    evidence_gather(fixture->graph, u, i, before_ms, NULL, 0, &evidence);
+
+    int user_likes = 0, user_count = 0, item_likes = 0, item_count = 0, recent_likes, recent_count;
+    for (int n = 0; n < ITEMS; n++) {
+        user_count += is_before(ratings, user, n, before_ms);
+        user_likes += is_before(ratings, user, n, before_ms) && ratings->value[user][n] >= 4.0;
+    }
+    for (int n = 0; n < USERS; n++) {
+        item_count += is_before(ratings, n, item, before_ms);
+        item_likes += is_before(ratings, n, item, before_ms) && ratings->value[n][item] >= 4.0;
+    }
+    count_recent(ratings, user, before_ms, &recent_likes, &recent_count);
+    const double expected[EVIDENCE_COUNT] = {
+        smoothed(item_likes, item_count),
+        item_count,
+        item_likes,
+        smoothed(user_likes, user_count),
+        user_count,
+        user_likes,
+        smoothed(recent_likes, recent_count),
+        recent_count,
+        recent_likes,
+        0.5,
+        0.5,
+        0.5,
+        u == GRAPH_NONE ? 0.0 : naive_cosine(fixture, u, i),
+        naive_affinity(ratings, user, item, before_ms),
+    };
+    double values[EVIDENCE_COUNT];
+    evidence_values(&evidence, values);
+    for (int n = 0; n < EVIDENCE_COUNT; n++)
+        if (fabs(values[n] - expected[n]) > 1e-6)
+            fail_msg("%s of u%d, i%d before %lld: %g, expected %g", evidence_names[n], user, item, (long long)before_ms,
+                     values[n], expected[n]);
+}
+
+static void evidence_is_what_a_recount_gives(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ratings *ratings = calloc(1, sizeof *ratings);
+    assert_non_null(ratings);
+    struct random random = {7};
+    describe_at_random(fixture, ratings, &random);
+    rate_at_random(fixture, ratings, &random);
+    commit(fixture);
+    for (int round = 0; round < 2; round++) {
+        for (int user = 0; user < USERS; user++)
+            for (int item = 0; item < ITEMS; item++)
+                compare(fixture, ratings, user, item, (int64_t)random_below(&random, TIMES + 2));
+        fixture_reopen(fixture);
+    }
+    free(ratings);
+}
+
+static void an_event_of_the_very_same_time_does_not_count(void **state)
+{
+    struct fixture *fixture = *state;
+    struct evidence evidence;
+    rate(fixture, "ann", "alien", 10, 5.0);
+    commit(fixture);
+    uint32_t ann = user_number(fixture, "ann"), alien = item_number(fixture, "alien");
+    evidence_gather(fixture->graph, ann, alien, 10, NULL, 0, &evidence);
+    assert_true(evidence.item_count == 0.0 && evidence.user_count == 0.0 && evidence.recent_count == 0.0);
+    evidence_gather(fixture->graph, ann, alien, 11, NULL, 0, &evidence);
+    assert_true(evidence.item_count == 1.0 && evidence.user_count == 1.0 && evidence.recent_count == 1.0);
+}
+
+static void votes_are_of_the_most_similar_only(void **state)
+{
+    struct fixture *fixture = *state;
+    struct evidence evidence;
+    struct similar_user similar[40];
+    for (size_t n = 0; n < 40; n++) {
+        bool like = n < 2 || (n >= 4 && n < 8) || n >= 30;
+        similar[n] = (struct similar_user){0, 0.5f, (int8_t)(like ? VERDICT_LIKE : n % 2 ? VERDICT_NEUTRAL : -1)};
+    }
+    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, 1, similar, 40, &evidence);
+    ASSERT_NEAR(evidence.vote_4, smoothed(2, 4), 1e-12);
+    ASSERT_NEAR(evidence.vote_8, smoothed(6, 8), 1e-12);
+    ASSERT_NEAR(evidence.vote_30, smoothed(6, 30), 1e-12);
+    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, 1, similar, 3, &evidence);
+    ASSERT_NEAR(evidence.vote_4, smoothed(2, 3), 1e-12);
+    ASSERT_NEAR(evidence.vote_30, smoothed(2, 3), 1e-12);
+}
+
+static void the_unknown_get_a_half_and_no_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct evidence evidence;
+    double values[EVIDENCE_COUNT];
+    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, INT64_MAX, NULL, 0, &evidence);
+    evidence_values(&evidence, values);
+    for (int n = 0; n < EVIDENCE_COUNT; n++) {
+        bool rate_like = strstr(evidence_names[n], "rate") || strstr(evidence_names[n], "vote") ||
+                         strcmp(evidence_names[n], "affinity") == 0;
+        assert_true(values[n] == (rate_like ? 0.5 : 0.0));
+    }
+}
+
+static void more_values_than_any_item_should_have_still_count(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    char many[2000] = "";
+    for (int n = 0; n < 200; n++)
+        snprintf(many + strlen(many), 8, "v%d|", n);
+    struct attribute attributes[] = {{text_of("tags"), text_of(many)}, {text_of("other"), text_of("v7")}};
+    struct item candidate = {text_of("candidate"), text_of("t"), attributes, 2};
+    struct attribute few = {text_of("tags"), text_of("v3|v150|v199|v3|unshared")};
+    struct item liked = {text_of("liked"), text_of("t"), &few, 1};
+    check(graph_put_item(fixture->graph, &candidate, &err), &err);
+    check(graph_put_item(fixture->graph, &liked, &err), &err);
+    rate(fixture, "ann", "liked", 1, 5.0);
+    commit(fixture);
+    struct evidence evidence;
+    evidence_gather(fixture->graph, user_number(fixture, "ann"), item_number(fixture, "candidate"), 2, NULL, 0,
+                    &evidence);
+    ASSERT_NEAR(evidence.affinity, (3 * smoothed(1, 1) + 198 * 0.5) / 201, 1e-12);
+}
+
+static void names_are_in_the_order_of_the_struct(void **state)
+{
+    (void)state;
+    struct evidence evidence = {.item_like_rate = 1,
+                                .item_count = 2,
+                                .item_likes = 3,
+                                .user_like_rate = 4,
+                                .user_count = 5,
+                                .user_likes = 6,
+                                .recent_like_rate = 7,
+                                .recent_count = 8,
+                                .recent_likes = 9,
+                                .vote_4 = 10,
+                                .vote_8 = 11,
+                                .vote_30 = 12,
+                                .cosine = 13,
+                                .affinity = 14};
+    static const char *const order[EVIDENCE_COUNT] = {
+        "item_like_rate", "item_count",       "item_likes",   "user_like_rate", "user_count",
+        "user_likes",     "recent_like_rate", "recent_count", "recent_likes",   "vote_4",
+        "vote_8",         "vote_30",          "cosine",       "affinity"};
+    double values[EVIDENCE_COUNT];
+    evidence_values(&evidence, values);
+    for (int n = 0; n < EVIDENCE_COUNT; n++) {
+        assert_string_equal(evidence_names[n], order[n]);
+        assert_true(values[n] == n + 1);
+    }
+}
+
+int main(void)
+{
+#define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        PROMISE(evidence_is_what_a_recount_gives),
+        PROMISE(an_event_of_the_very_same_time_does_not_count),
+        PROMISE(votes_are_of_the_most_similar_only),
+        PROMISE(the_unknown_get_a_half_and_no_counts),
+        PROMISE(more_values_than_any_item_should_have_still_count),
+        cmocka_unit_test(names_are_in_the_order_of_the_struct),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

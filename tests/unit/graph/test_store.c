@@ -1,0 +1,361 @@
+#include "graph/fixture.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "graph/records.h"
+#include "graph/store.h"
+
+static void put_offset(struct fixture *fixture, const char *topic, int32_t partition, int64_t next_offset)
+{
+    struct error err;
+    check(graph_put_offset(fixture->graph, topic, partition, next_offset, &err), &err);
+}
+
+static void offsets_are_those_of_the_committed_batch(void **state)
+{
+    struct fixture *fixture = *state;
+    put_offset(fixture, "interactions", 0, 5);
+    put_offset(fixture, "interactions", 0, 7);
+    put_offset(fixture, "interactions", 300, 1);
+    put_offset(fixture, "items", 0, 9);
+    assert_int_equal(graph_offset(fixture->graph, "interactions", 0), -1);
+    commit(fixture);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(graph_offset(fixture->graph, "interactions", 0), 7);
+        assert_int_equal(graph_offset(fixture->graph, "interactions", 300), 1);
+        assert_int_equal(graph_offset(fixture->graph, "items", 0), 9);
+        assert_int_equal(graph_offset(fixture->graph, "items", 1), -1);
+        fixture_reopen(fixture);
+    }
+}
+
+static bool append_letter(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
+{
+    char line[128];
+    snprintf(line, sizeof line, "%s/%d/%lld=" TEXT_FORMAT ";", topic, (int)partition, (long long)offset,
+             TEXT_ARGS(letter));
+    strcat(context, line);
+    return strlen(context) < 40;
+}
+
+static void dead_letters_wait_in_the_outbox_in_key_order(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    char seen[256] = "";
+    check(graph_put_outbox(fixture->graph, "items", 0, 300, text_of("c"), &err), &err);
+    check(graph_put_outbox(fixture->graph, "items", 0, 3, text_of("b"), &err), &err);
+    check(graph_put_outbox(fixture->graph, "item", 7, 4, text_of("a"), &err), &err);
+    check(graph_each_outbox(fixture->graph, append_letter, seen, &err), &err);
+    assert_string_equal(seen, ""); /* not committed */
+    commit(fixture);
+    fixture_reopen(fixture);
+    check(graph_each_outbox(fixture->graph, append_letter, seen, &err), &err);
+    assert_string_equal(seen, "item/7/4=a;items/0/3=b;items/0/300=c;");
+
+    check(graph_delete_outbox(fixture->graph, "items", 0, 3, &err), &err);
+    assert_int_equal(graph_staged(fixture->graph), 1);
+    commit(fixture);
+    seen[0] = '\0';
+    check(graph_each_outbox(fixture->graph, append_letter, seen, &err), &err);
+    assert_string_equal(seen, "item/7/4=a;items/0/300=c;");
+}
+
+static bool stop_at_once(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
+{
+    (void)topic;
+    (void)partition;
+    (void)offset;
+    (void)letter;
+    ++*(int *)context;
+    return false;
+}
+
+static void a_visit_of_the_outbox_can_stop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    int visits = 0;
+    check(graph_put_outbox(fixture->graph, "items", 0, 1, text_of(""), &err), &err);
+    check(graph_put_outbox(fixture->graph, "items", 0, 2, text_of(""), &err), &err);
+    commit(fixture);
+    check(graph_each_outbox(fixture->graph, stop_at_once, &visits, &err), &err);
+    assert_int_equal(visits, 1);
+}
+
+static void a_store_in_use_is_refused_with_what_to_do(void **state)
+{
+    struct fixture *fixture = *state;
+    struct graph *other = NULL;
+    struct error err;
+    assert_int_equal(graph_open(&other, &fixture->settings, &err), -1);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_non_null(strstr(err.message, fixture->directory));
+    assert_non_null(strstr(err.message, "stop that worker"));
+    rate(fixture, "ann", "alien", 10, 5.0); /* the first one is unharmed */
+    commit(fixture);
+}
+
+static void a_reader_beside_the_writer_sees_the_state_of_its_open(void **state)
+{
+    struct fixture *fixture = *state;
+    rate(fixture, "ann", "alien", 10, 5.0);
+    commit(fixture);
+    struct graph_settings settings = fixture->settings;
+    settings.read_only = true;
+    struct graph *reader;
+    struct error err;
+    check(graph_open(&reader, &settings, &err), &err);
+    rate(fixture, "ann", "brazil", 20, 2.0);
+    commit(fixture);
+    uint32_t ann = graph_find_user(reader, text_of("ann"));
+    struct edge history[4];
+    assert_int_equal(graph_history(reader, ann, 100, 4, history), 1);
+    assert_int_equal(graph_counts(reader).events, 1);
+    assert_int_equal(graph_find_item(reader, text_of("brazil")), GRAPH_NONE);
+
+    struct interaction interaction = interaction_of("bob", "alien", 1, INTERACTION_LIKE, 0.0);
+    assert_int_equal(graph_put_interaction(reader, &interaction, &err), -1);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_int_equal(graph_put_offset(reader, "items", 0, 1, &err), -1);
+    graph_close(reader);
+    check(graph_open(&reader, &settings, &err), &err);
+    assert_int_equal(graph_counts(reader).events, 2);
+    graph_close(reader);
+}
+
+static void reading_a_store_that_is_not_there_says_so_and_creates_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct graph_settings settings = fixture->settings;
+    char directory[300];
+    snprintf(directory, sizeof directory, "%s/missing", fixture->directory);
+    settings.directory = directory;
+    settings.read_only = true;
+    struct graph *graph = NULL;
+    struct error err;
+    assert_int_equal(graph_open(&graph, &settings, &err), -1);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_non_null(strstr(err.message, directory));
+    assert_int_equal(access(directory, F_OK), -1);
+
+    settings.read_only = false;
+    check(graph_open(&graph, &settings, &err), &err);
+    graph_close(graph);
+}
+
+/* Writes one key of `meta` behind the graph's back. */
+static void write_format(struct fixture *fixture, uint32_t format)
+{
+    struct store store;
+    struct error err;
+    uint8_t value[4];
+    bytes_put_32(value, format);
+    check(store_open(&store, fixture->directory, false, &err), &err);
+    store_put(&store, FAMILY_META, text_of("format"), (struct text){(const char *)value, sizeof value});
+    check(store_write(&store, &err), &err);
+    store_close(&store);
+}
+
+static void a_newer_format_is_refused_with_what_to_do(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    graph_close(fixture->graph);
+    fixture->graph = NULL;
+    write_format(fixture, RECORD_FORMAT + 1);
+    assert_int_equal(graph_open(&fixture->graph, &fixture->settings, &err), -1);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_non_null(strstr(err.message, "format 2"));
+    assert_non_null(strstr(err.message, "run the version that wrote it"));
+    fixture->settings.read_only = true;
+    assert_int_equal(graph_open(&fixture->graph, &fixture->settings, &err), -1);
+}
+
+static void an_unknown_column_family_is_refused_with_what_to_do(void **state)
+{
+    struct fixture *fixture = *state;
+    graph_close(fixture->graph);
+    fixture->graph = NULL;
+    static const char *const names[] = {"default", "meta",  "ids",    "items",   "users",
+                                        "edges",   "pairs", "counts", "offsets", "outbox"};
+    rocksdb_options_t *options = rocksdb_options_create();
+    const rocksdb_options_t *all[10] = {options, options, options, options, options,
+                                        options, options, options, options, options};
+    rocksdb_column_family_handle_t *families[10], *added;
+    char *message = NULL;
+    rocksdb_t *database = rocksdb_open_column_families(options, fixture->directory, 10, names, all, families, &message);
+    assert_null(message);
+    added = rocksdb_create_column_family(database, options, "shards", &message);
+    assert_null(message);
+    rocksdb_column_family_handle_destroy(added);
+    for (int n = 0; n < 10; n++)
+        rocksdb_column_family_handle_destroy(families[n]);
+    rocksdb_close(database);
+    rocksdb_options_destroy(options);
+
+    struct error err;
+    assert_int_equal(graph_open(&fixture->graph, &fixture->settings, &err), -1);
+    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_non_null(strstr(err.message, "shards"));
+}
+
+static void settings_out_of_range_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct graph *graph = NULL;
+    struct error err;
+    struct graph_settings layers = fixture->settings, dimension = fixture->settings;
+    layers.layers = 5;
+    dimension.dimension = 24;
+    assert_int_equal(graph_open(&graph, &layers, &err), -1);
+    assert_non_null(strstr(err.message, "5 layers"));
+    assert_int_equal(graph_open(&graph, &dimension, &err), -1);
+    assert_non_null(strstr(err.message, "24"));
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A file size limit stands for the full disk: writing to the log fails the same way. */
+static void a_full_disk_keeps_the_batch_and_a_later_commit_writes_it(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    rate(fixture, "ann", "alien", 10, 5.0);
+    put_offset(fixture, "interactions", 0, 1);
+    commit(fixture);
+    rate(fixture, "bob", "brazil", 20, 2.0);
+    put_offset(fixture, "interactions", 0, 2);
+
+    signal(SIGXFSZ, SIG_IGN);
+    limit_files(16);
+    for (int attempt = 0; attempt < 3; attempt++) {
+        assert_int_equal(graph_commit(fixture->graph, &err), -1);
+        assert_int_equal(err.kind, ERROR_RETRY);
+        assert_int_equal(graph_staged(fixture->graph), 2);
+        assert_int_equal(graph_counts(fixture->graph).events, 1);
+        assert_int_equal(graph_offset(fixture->graph, "interactions", 0), 1);
+        struct interaction more = interaction_of("cid", "crash", 1, INTERACTION_LIKE, 0.0);
+        assert_int_equal(graph_put_interaction(fixture->graph, &more, &err), -1);
+        assert_int_equal(err.kind, ERROR_RETRY);
+        struct edge history[2]; /* readers get an answer, whatever the store can give now */
+        assert_in_range(graph_history(fixture->graph, user_number(fixture, "ann"), 100, 2, history), 0, 1);
+    }
+    limit_files(RLIM_INFINITY);
+    commit(fixture);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(graph_counts(fixture->graph).events, 2);
+        assert_int_equal(graph_counts(fixture->graph).edges, 2);
+        assert_int_equal(graph_offset(fixture->graph, "interactions", 0), 2);
+        fixture_reopen(fixture);
+    }
+}
+
+/* A child commits batches until it is killed; each batch has as many events as its offset says. */
+static void after_kill_9_events_and_offset_are_of_one_batch(void **state)
+{
+    struct fixture *fixture = *state;
+    graph_close(fixture->graph);
+    fixture->graph = NULL;
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        fixture_open(fixture);
+        for (int64_t n = 0;; n++) {
+            char item[32];
+            snprintf(item, sizeof item, "item %lld", (long long)n / 3);
+            rate(fixture, n % 2 ? "ann" : "bob", item, n, 5.0);
+            put_offset(fixture, "interactions", 0, n + 1);
+            if (n % 5 == 4)
+                commit(fixture);
+            if (n == 500 && write(ready[1], "", 1) != 1)
+                _exit(1);
+        }
+    }
+    char byte;
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    close(ready[0]);
+    close(ready[1]);
+    fixture_open(fixture);
+    int64_t offset = graph_offset(fixture->graph, "interactions", 0);
+    assert_true(offset >= 500 && offset % 5 == 0);
+    assert_int_equal(graph_counts(fixture->graph).events, offset);
+    assert_int_equal(graph_counts(fixture->graph).newest_event_ms, offset - 1);
+}
+
+struct watch {
+    struct graph *graph;
+    volatile bool stop;
+    size_t torn;
+};
+
+/* Batches of two events of one user: a reader must never see an odd number, nor history that differs from the edges. */
+static void *watch_batches(void *context)
+{
+    struct watch *watch = context;
+    struct edge history[512];
+    while (!__atomic_load_n(&watch->stop, __ATOMIC_ACQUIRE)) {
+        graph_read_lock(watch->graph);
+        uint32_t user = graph_find_user(watch->graph, text_of("ann"));
+        size_t count = 0;
+        if (user != GRAPH_NONE)
+            graph_user_edges(watch->graph, user, &count);
+        size_t stored = graph_history(watch->graph, user, INT64_MAX, 512, history);
+        watch->torn += count % 2 != 0 || stored != count || graph_counts(watch->graph).events != count;
+        graph_read_unlock(watch->graph);
+    }
+    return NULL;
+}
+
+static void readers_see_all_of_a_batch_or_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct watch watch = {.graph = fixture->graph};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, watch_batches, &watch), 0);
+    for (int n = 0; n < 200; n++) {
+        char item[32];
+        snprintf(item, sizeof item, "item %d", n);
+        rate(fixture, "ann", item, n, 5.0);
+        if (n % 2 == 1)
+            commit(fixture);
+    }
+    __atomic_store_n(&watch.stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    assert_int_equal(watch.torn, 0);
+    assert_int_equal(graph_counts(fixture->graph).edges, 200);
+}
+
+int main(void)
+{
+#define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        PROMISE(offsets_are_those_of_the_committed_batch),
+        PROMISE(dead_letters_wait_in_the_outbox_in_key_order),
+        PROMISE(a_visit_of_the_outbox_can_stop),
+        PROMISE(a_store_in_use_is_refused_with_what_to_do),
+        PROMISE(a_reader_beside_the_writer_sees_the_state_of_its_open),
+        PROMISE(reading_a_store_that_is_not_there_says_so_and_creates_nothing),
+        PROMISE(a_newer_format_is_refused_with_what_to_do),
+        PROMISE(an_unknown_column_family_is_refused_with_what_to_do),
+        PROMISE(settings_out_of_range_are_refused),
+        PROMISE(a_full_disk_keeps_the_batch_and_a_later_commit_writes_it),
+        PROMISE(after_kill_9_events_and_offset_are_of_one_batch),
+        PROMISE(readers_see_all_of_a_batch_or_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
