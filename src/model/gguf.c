@@ -33,6 +33,9 @@ int gguf_fail(const struct gguf *gguf, struct error *err, const char *format, ..
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    for (char *at = message; *at != '\0'; at++) /* texts of the file may stand in it; a message is one line */
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = '?';
     /* A long path must not push out what is wrong; its end tells more than its start. */
     size_t length = strlen(gguf->path);
     bool cut = length > PATH_BYTES_SHOWN;

@@ -6,7 +6,7 @@
  * further checks. Every error names the file, the key or tensor, and what is supported.
  *
  * Lifetime: everything handed out points into the mapping and holds until gguf_close().
- * Threads: read-only after the open, any thread.
+ * Threads: read-only after the open, any thread; but the first gguf_hash() belongs to one.
  */
 #ifndef HEADRACE_MODEL_GGUF_H
 #define HEADRACE_MODEL_GGUF_H

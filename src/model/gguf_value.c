@@ -196,7 +196,7 @@ void gguf_key(const struct gguf *gguf, size_t index, struct text *key, char show
     uint64_t magnitude;
     double number;
     if (value->is_array)
-        snprintf(shown, VALUE_SHOWN, "[%zu elements, each %s]", value->count, type_names[value->type]);
+        snprintf(shown, VALUE_SHOWN, "array of %zu, each %s", value->count, type_names[value->type]);
     else if (value->type == VALUE_STRING)
         show_text(value->texts[0], shown);
     else if (value->type == VALUE_BOOL)
