@@ -4,14 +4,16 @@
  * Reading: the first bytes tell the framing. Avro single-object encoding (C3 01 + 8 bytes CRC-64-AVRO fingerprint of
  * the writer's schema, little-endian; Avro 1.11 specification, "Single-object encoding") is decoded when the
  * fingerprint is known. Confluent framing (00 + 4 bytes schema id, big-endian) needs a registry; without one it is
- * refused by name, and so is Confluent's header framing (GUID in __value_schema_id). The writer's schema is resolved
- * against ours by Avro's rules (defaults, promotions, reordered, added, dropped and aliased fields, enum defaults)
- * once, into a program; each message is then one bounds-checked run of that program.
+ * refused by name. (Confluent's header framing, a GUID in __value_schema_id, shows in Kafka's headers only, which the
+ * codec does not see.) The writer's schema is resolved against ours by Avro's rules (defaults, promotions, reordered,
+ * added, dropped and aliased fields, enum defaults) once, into a program; each message is then one bounds-checked run
+ * of that program.
  *
- * Writing: our own schema, single-object encoding.
+ * Writing: our own schema, single-object encoding. What the encoder writes the decoder reads: it keeps to the same
+ * limits.
  *
  * A message that cannot be read gives ERROR_BAD_INPUT and a dead-letter class; it can never crash, loop, read outside
- * its bytes or allocate beyond the arena's limit.
+ * its bytes or allocate beyond the arena's limit. Where the system has no memory left the error is ERROR_FATAL.
  *
  * Threads: a codec may be shared once all schemas are registered; arenas and buffers may not.
  */
@@ -46,7 +48,8 @@ void codec_destroy(struct codec *codec);
 
 /*
  * Makes one more writer schema known (Avro JSON text), to be read as `type`. Refused with ERROR_BAD_INPUT: invalid JSON
- * or schema, recursive types, one that cannot be resolved to ours (the message names the field).
+ * or schema, more than 256 KiB, recursive types, one that cannot be resolved to ours (the message names the field). A
+ * schema that is known already is fine.
  */
 int codec_add_schema(struct codec *codec, const struct message_type *type, struct text schema, struct error *err);
 
@@ -57,7 +60,9 @@ int codec_add_schema(struct codec *codec, const struct message_type *type, struc
 int codec_decode(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
                  void *message, struct arena *arena, enum dead_letter_class *class, struct error *err);
 
-/* Appends the framed message to `out`. Fails on texts that are not UTF-8, nulls where the schema has none, no memory.
+/*
+ * Appends the framed message to `out`, which is left as it was on -1. Fails on texts that are not UTF-8, nulls where
+ * the schema has none, texts and lists beyond their limits, no memory.
  */
 int codec_encode(const struct codec *codec, const struct message_type *type, const void *message, struct buffer *out,
                  struct error *err);

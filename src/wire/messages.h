@@ -159,7 +159,8 @@ struct score_response {
     struct timings timings;
 };
 
-/* Descriptors: what decoder, encoder and JSON know of a struct. */
+/* Descriptors: what decoder, encoder and JSON know of a struct. They must agree with the schemas: codec_create() looks.
+ */
 
 enum field_kind {
     FIELD_TEXT,    /* struct text */
@@ -169,23 +170,31 @@ enum field_kind {
     FIELD_BOOL,    /* bool */
     FIELD_ENUM,    /* int32_t, index into the schema's symbols */
     FIELD_RECORD,  /* a struct in place */
-    FIELD_POINTER, /* pointer to a struct from the arena; only with has_offset */
-    FIELD_ARRAY,   /* pointer to `count` elements from the arena, the number in a size_t at count_offset */
+    FIELD_POINTER, /* pointer to a struct from the arena; only where it may be null */
+    FIELD_ARRAY,   /* pointer to elements from the arena, their number in a size_t at count_offset */
     FIELD_MAP,     /* the same, each element a struct attribute: a map of strings */
 };
 
-enum { FIELD_NO_OFFSET = -1 };
+enum { ATTRIBUTE_NAME_LIMIT = 64, ATTRIBUTE_VALUE_LIMIT = 1024 }; /* bytes */
 
 struct message_type;
+
+struct symbols { /* of an enum, as in the schema */
+    const char *const *names;
+    size_t count;
+};
 
 struct field {
     const char *name; /* as in the schema */
     enum field_kind kind;
     size_t offset;
-    ptrdiff_t has_offset;   /* of the `bool has_…` of a field that may be null; FIELD_NO_OFFSET where there is none */
-    ptrdiff_t count_offset; /* FIELD_ARRAY, FIELD_MAP */
+    bool nullable;        /* ["null", T]: a text is null by its data, anything else by the bool at has_offset */
+    const char *fallback; /* the schema's default as JSON ("null", "[]"); NULL where there is none */
+    size_t has_offset;
+    size_t count_offset;               /* FIELD_ARRAY, FIELD_MAP */
     enum field_kind element;           /* FIELD_ARRAY: FIELD_RECORD, FIELD_DOUBLE, … */
     const struct message_type *record; /* FIELD_RECORD, FIELD_POINTER, FIELD_ARRAY of records */
+    const struct symbols *symbols;     /* FIELD_ENUM */
     size_t limit;                      /* bytes of a text, elements of an array or map; more is refused as too large */
 };
 
@@ -195,6 +204,9 @@ struct message_type {
     const struct field *fields;
     size_t field_count;
 };
+
+/* Bytes that a value takes in its struct; for an array or map: those of the pointer. */
+size_t field_kind_size(enum field_kind kind, const struct message_type *record);
 
 extern const struct message_type interaction_type, item_type, user_type, score_request_type, score_response_type;
 
