@@ -130,14 +130,14 @@ void engine_destroy(struct engine *engine)
     free(engine);
 }
 
-static int check_tokens(const struct engine *engine, const char *what, size_t number, const int32_t *tokens,
-                        size_t length, struct error *err)
+static int check_tokens(const struct engine *engine, const char *whose, const int32_t *tokens, size_t length,
+                        struct error *err)
 {
     for (size_t i = 0; i < length; i++)
         if (tokens[i] < 0 || (size_t)tokens[i] >= engine->model->vocabulary)
             return error_set(err, ERROR_BAD_INPUT,
-                             "token %zu of %s %zu has id %d, which is outside the model's vocabulary of %zu", i, what,
-                             number, tokens[i], engine->model->vocabulary);
+                             "token %zu of the %s has id %d, which is outside the model's vocabulary of %zu", i, whose,
+                             tokens[i], engine->model->vocabulary);
     return 0;
 }
 
@@ -147,7 +147,7 @@ static int check_prompt(const struct engine *engine, const struct engine_prompt 
 
     if (prompt->prefix_length == 0)
         return error_set(err, ERROR_BAD_INPUT, "the prompt's prefix is empty: it needs at least one token");
-    if (check_tokens(engine, "prefix", 0, prompt->prefix, prompt->prefix_length, err) != 0)
+    if (check_tokens(engine, "prefix", prompt->prefix, prompt->prefix_length, err) != 0)
         return -1;
     for (size_t i = 0; i < prompt->candidate_count; i++) {
         if (prompt->offsets[i + 1] <= prompt->offsets[i])
@@ -157,8 +157,8 @@ static int check_prompt(const struct engine *engine, const struct engine_prompt 
             return error_set(err, ERROR_BAD_INPUT,
                              "candidate %zu has %zu tokens behind a prefix of %zu: the model's context holds %zu", i,
                              length, prompt->prefix_length, context);
-        if (check_tokens(engine, "candidate", i, prompt->tokens + prompt->offsets[i], length, err) != 0)
-            return -1;
+        if (check_tokens(engine, "candidate", prompt->tokens + prompt->offsets[i], length, err) != 0)
+            return error_wrap(err, "candidate %zu", i);
     }
     return 0;
 }
@@ -323,7 +323,7 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
     if (length == 0 || length > model->context || layer > model->layer_count)
         return error_set(err, ERROR_BAD_INPUT, "%zu tokens through %zu layers: the model takes 1 to %zu through %zu",
                          length, layer, model->context, model->layer_count);
-    if (check_tokens(engine, "sequence", 0, tokens, length, err) != 0 ||
+    if (check_tokens(engine, "sequence", tokens, length, err) != 0 ||
         forward_reserve(&engine->forward, length, length, err) != 0 ||
         prefix_start(&engine->prefix, &engine->forward, tokens, length, err) != 0 ||
         prefix_finish(&engine->prefix, &engine->forward, layer, err) != 0)

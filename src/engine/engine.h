@@ -11,8 +11,12 @@
  * threads: no sum is split over the inner dimension, and every row's sums run in the same order whatever tile it falls
  * in.
  *
- * Numbers: float, sums in float; plain C that the compiler vectorises, compiled without contraction, for the baseline,
- * AVX2 and AVX-512 (picked by the processor at start). Between instruction sets the numbers agree within rounding.
+ * Numbers: float, sums in float; kernels for the baseline, AVX2 and AVX-512 (picked by the processor at start), the
+ * latter two with fused multiply-add, none with contraction left to the compiler. Between instruction sets the numbers
+ * agree within rounding.
+ *
+ * Memory: 4 bytes a weight without the embedding; per prefix token 8 * key_heads * head_size bytes a layer; candidates
+ * run in groups of about 2048 tokens, so that a prompt of any number of them needs no more than that.
  *
  * Threads: one engine_score() at a time; it uses a pool of its own.
  */
@@ -32,9 +36,9 @@ enum { ENGINE_MAX_EXITS = 16, ENGINE_MAX_WINDOW = 16 };
 struct engine;
 
 /*
- * Unpacks the weights (takes about a second and 4 bytes a weight). `model` and `heads` must outlive the engine. A rule
- * that can fire at none of the exits is an error; exits too shallow for the rule's window are logged once and passed
- * over.
+ * Unpacks the weights (0.1 s for 35 million of them on two cores, and 4 bytes a weight). `model` and `heads` must
+ * outlive the engine. A rule that can fire at none of the exits is an error; exits too shallow for the rule's window
+ * are logged once and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
                   const struct exit_rule *rule, size_t threads, struct error *err);
@@ -46,13 +50,15 @@ struct engine_prompt {
     const int32_t *tokens; /* the candidates' token ids, one candidate after the other */
     const size_t *offsets; /* candidate c is tokens[offsets[c] .. offsets[c + 1]), at least 1 token each */
     size_t candidate_count;
-    bool explain; /* rows do not leave: every exit is visited and reported; the answer stays the rule's */
+    bool explain; /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
+                     being FULL, never asks; the answer stays the rule's */
 };
 
 struct engine_exit {
     size_t layer;
     bool fired;                             /* the rule was satisfied here */
-    size_t count;                           /* of the probabilities below */
+    size_t count;                           /* of the probabilities below: exit_rule_layers(), 1 under FULL; fewer at
+                                               an exit that has fewer layers under it */
     float probabilities[ENGINE_MAX_WINDOW]; /* this exit's head on the last `count` layers, oldest first */
 };
 
@@ -75,7 +81,11 @@ int engine_score(struct engine *engine, const struct engine_prompt *prompt, stru
 int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t length, size_t layer, float *out,
                          struct error *err);
 
-/* Token positions times layers computed since the start: what the exits saved shows against tokens * N. */
+/*
+ * Token positions times layers computed since the start: what the exits saved shows against tokens * N. A position
+ * counts in a layer when it is computed to the layer's end; where only its keys and values are needed (in the layer at
+ * which its candidate leaves, unless it is the last token) it does not.
+ */
 uint64_t engine_token_layers(const struct engine *engine);
 
 #endif

@@ -1,11 +1,6 @@
 #include "engine/kernels.h"
 
-extern const struct kernels kernels_baseline;
-
 #if defined(__x86_64__)
-
-extern const struct kernels kernels_avx2;
-extern const struct kernels kernels_avx512;
 
 const struct kernels *kernels_supported(size_t index)
 {

@@ -47,6 +47,9 @@ struct kernels {
     void (*gate)(float *gate, const float *up, size_t count);
 };
 
+extern const struct kernels kernels_baseline;
+extern const struct kernels kernels_avx2, kernels_avx512; /* exist on x86-64 alone */
+
 /* The tables that this processor can run, best first; NULL past the last one. */
 const struct kernels *kernels_supported(size_t index);
 

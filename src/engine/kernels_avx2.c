@@ -10,7 +10,6 @@
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define KERNELS kernels_avx2
 #define KERNELS_NAME "avx2"
-extern const struct kernels kernels_avx2;
 #include "engine/kernels_body.h"
 
 #endif

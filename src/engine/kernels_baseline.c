@@ -6,5 +6,4 @@
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #define KERNELS kernels_baseline
 #define KERNELS_NAME "baseline"
-extern const struct kernels kernels_baseline;
 #include "engine/kernels_body.h"

@@ -14,6 +14,12 @@
 
 #include "engine/kernels.h"
 
+/* Without optimisation a tile lives in memory and a forward pass takes minutes: debug builds optimise this text alone.
+ */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__OPTIMIZE__)
+#pragma GCC optimize("O2", "fp-contract=off")
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 

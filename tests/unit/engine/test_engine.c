@@ -316,12 +316,12 @@ static void bad_prompts_are_named_and_do_no_harm(void **state)
     struct engine_score *before = score(engine, &prompt);
 
     tokens[1] = vocabulary;
-    assert_refused(engine, &prompt, "token 1 of candidate 0");
+    assert_refused(engine, &prompt, "candidate 0: token 1 of the candidate");
     tokens[1] = -1;
     assert_refused(engine, &prompt, "has id -1");
     tokens[1] = 4;
     prefix[1] = INT32_MAX;
-    assert_refused(engine, &prompt, "token 1 of prefix 0");
+    assert_refused(engine, &prompt, "token 1 of the prefix");
     prefix[1] = 2;
     offsets[1] = 0;
     assert_refused(engine, &prompt, "candidate 0 has no token");
