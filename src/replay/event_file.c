@@ -5,13 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buffer.h"
 #include "base/table.h"
 #include "replay/rows.h"
 #include "wire/codec.h"
 
-enum { MAX_COLUMNS = 256, MAX_PIECES = 32 };
+enum { MAX_COLUMNS = 256, MAX_PIECES = 32, SHOWN = 40 /* bytes of a cell in a message */ };
 
 /* What a cell of the message is made of: literal text and columns, one after the other. */
 struct piece {
@@ -36,7 +37,7 @@ struct event_file {
     double timestamp_ms;
     const char *kind; /* name of the kind that rows without one have; NULL: there is a column */
     struct table columns;
-    struct mapped *fields; /* map fields last, entries of one map side by side */
+    struct mapped *fields; /* entries of one map side by side */
     size_t field_count;
     struct buffer cell;
     struct buffer json;
@@ -109,11 +110,31 @@ static int parse_pieces(const struct event_file *file, struct text rule, struct 
     return 0;
 }
 
-static struct mapped *add_field(struct event_file *file, const struct field *field)
+static bool is_mapped(const struct event_file *file, const struct field *field, struct text entry)
 {
-    struct mapped *mapped = &file->fields[file->field_count++];
-    *mapped = (struct mapped){.field = field};
+    for (size_t i = 0; i < file->field_count; i++)
+        if (file->fields[i].field == field && text_equal(file->fields[i].entry, entry))
+            return true;
+    return false;
+}
+
+/* Behind the entries of the same map, so that they stay together, in the order in which they were given. */
+static struct mapped *add_field(struct event_file *file, const struct field *field, struct text entry)
+{
+    size_t at = file->field_count;
+    for (size_t i = 0; i < file->field_count; i++)
+        if (file->fields[i].field == field)
+            at = i + 1;
+    struct mapped *mapped = &file->fields[at];
+    memmove(mapped + 1, mapped, (file->field_count++ - at) * sizeof *mapped);
+    *mapped = (struct mapped){.field = field, .entry = entry};
     return mapped;
+}
+
+/* Lists and records have no form in a cell: JSON lines tell them. */
+static bool fits_cell(const struct field *field)
+{
+    return field->kind != FIELD_ARRAY && field->kind != FIELD_RECORD && field->kind != FIELD_POINTER;
 }
 
 /* "title={movie_title} ({release_year})", "attributes.genres=class:list" */
@@ -129,22 +150,17 @@ static int add_map(struct event_file *file, const char *map, struct error *err)
         name.size = (size_t)(dot - map);
     }
     const struct field *field = find_field(file->type, name);
-    if (field == NULL || (field->kind == FIELD_MAP) != (dot != NULL) || field->kind == FIELD_ARRAY ||
-        field->kind == FIELD_RECORD || field->kind == FIELD_POINTER)
-        return error_set(err, ERROR_BAD_INPUT, "map \"%s\": %s has no such field", map, file->type->name);
-    struct mapped *mapped = add_field(file, field);
-    mapped->entry = entry;
+    if (field == NULL || !fits_cell(field) || (field->kind == FIELD_MAP) != (dot != NULL) ||
+        (dot != NULL && entry.size == 0))
+        return error_set(err, ERROR_BAD_INPUT, "map \"%s\": %s has no such field%s", map, file->type->name,
+                         field != NULL && field->kind == FIELD_MAP ? ": name an entry of it, FIELD.NAME=COLUMN" : "");
+    if (is_mapped(file, field, entry))
+        return error_set(err, ERROR_BAD_INPUT, "map \"%s\": " TEXT_FORMAT " is mapped twice", map, (int)(equals - map),
+                         map);
+    struct mapped *mapped = add_field(file, field, entry);
     if (parse_pieces(file, text_of(equals + 1), mapped, err) != 0)
         return error_wrap(err, "map \"%s\"", map);
     return 0;
-}
-
-static bool is_mapped(const struct event_file *file, const struct field *field)
-{
-    for (size_t i = 0; i < file->field_count; i++)
-        if (file->fields[i].field == field)
-            return true;
-    return false;
 }
 
 /* Fields that no map names: a column of the same name, `rating` for an interaction's value, or the default. */
@@ -152,8 +168,14 @@ static int add_unmapped(struct event_file *file, struct error *err)
 {
     for (size_t i = 0; i < file->type->field_count; i++) {
         const struct field *field = &file->type->fields[i];
-        if (is_mapped(file, field) || field->kind == FIELD_MAP)
+        if (field->kind == FIELD_MAP || is_mapped(file, field, (struct text){0}))
             continue;
+        if (!fits_cell(field)) {
+            if (field->fallback == NULL)
+                return error_set(err, ERROR_BAD_INPUT, "%s: %s has a list, \"%s\": only JSON lines can tell it",
+                                 file->path, file->type->name, field->name);
+            continue;
+        }
         uint32_t column = table_find(&file->columns, text_of(field->name));
         if (column == TABLE_NONE && file->type == &interaction_type && strcmp(field->name, "value") == 0)
             column = table_find(&file->columns, text_of("rating"));
@@ -164,17 +186,11 @@ static int add_unmapped(struct event_file *file, struct error *err)
                                  field->name);
             continue;
         }
-        struct mapped *mapped = add_field(file, field);
+        struct mapped *mapped = add_field(file, field, (struct text){0});
         mapped->piece_count = 1;
         mapped->pieces[0] = (struct piece){.is_column = true, .column = column};
     }
     return 0;
-}
-
-static int by_field(const void *a, const void *b)
-{
-    const struct mapped *x = a, *y = b;
-    return x->field < y->field ? -1 : x->field > y->field;
 }
 
 static int read_header(struct event_file *file, const struct event_file_settings *settings, struct error *err)
@@ -203,9 +219,8 @@ static int read_header(struct event_file *file, const struct event_file_settings
             return -1;
     if (add_unmapped(file, err) != 0)
         return -1;
-    qsort(file->fields, file->field_count, sizeof *file->fields, by_field);
     const struct field *kind = find_field(file->type, text_of("kind"));
-    if (kind != NULL && !is_mapped(file, kind))
+    if (kind != NULL && !is_mapped(file, kind, (struct text){0}))
         file->kind = interaction_kind_name(settings->kind);
     return 0;
 }
@@ -262,8 +277,8 @@ double event_file_share(const struct event_file *file)
     return rows_share(file->rows);
 }
 
-/* The text that a row gives a field, into file->cell; false when a column it needs is missing or all are empty. */
-static bool fill_cell(struct event_file *file, const struct mapped *mapped, const struct text *cells, size_t count)
+/* The text that a row gives a field, into file->cell; false when all its columns are empty. */
+static bool fill_cell(struct event_file *file, const struct mapped *mapped, const struct text *cells)
 {
     bool filled = false;
     buffer_clear(&file->cell);
@@ -273,8 +288,6 @@ static bool fill_cell(struct event_file *file, const struct mapped *mapped, cons
             buffer_append_text(&file->cell, piece->literal);
             continue;
         }
-        if (piece->column >= count)
-            return false;
         struct text cell = cells[piece->column];
         filled = filled || cell.size > 0;
         for (size_t j = 0; j < cell.size; j++)
@@ -298,13 +311,21 @@ static void append_json_string(struct buffer *json, struct text text)
     buffer_append_byte(json, '"');
 }
 
-static int append_number(struct event_file *file, const struct field *field, struct error *err)
+/* The whole cell as a finite decimal number. */
+static bool read_number(struct event_file *file, double *number)
 {
     const char *cell = buffer_string(&file->cell);
     char *end;
-    double number = strtod(cell, &end);
-    if (end == cell || *end != '\0' || !isfinite(number) || strpbrk(cell, "xXpP") != NULL)
-        return error_set(err, ERROR_BAD_INPUT, "%s: \"%.40s\" is no number", field->name, cell);
+    *number = strtod(cell, &end);
+    return end != cell && end == cell + file->cell.size && isfinite(*number) && strpbrk(cell, "xXpP") == NULL;
+}
+
+static int append_number(struct event_file *file, const struct field *field, struct error *err)
+{
+    struct text cell = text_prefix(buffer_text(&file->cell), SHOWN);
+    double number;
+    if (!read_number(file, &number))
+        return error_set(err, ERROR_BAD_INPUT, "%s: \"" TEXT_FORMAT "\" is no number", field->name, TEXT_ARGS(cell));
     if (field->kind == FIELD_DOUBLE) {
         buffer_printf(&file->json, "%.17g", number);
         return 0;
@@ -312,28 +333,40 @@ static int append_number(struct event_file *file, const struct field *field, str
     if (strcmp(field->name, "timestamp") == 0)
         number *= file->timestamp_ms;
     if (fabs(number) > 9e15)
-        return error_set(err, ERROR_BAD_INPUT, "%s: %.40s is out of range", field->name, cell);
+        return error_set(err, ERROR_BAD_INPUT, "%s: " TEXT_FORMAT " is out of range", field->name, TEXT_ARGS(cell));
     buffer_printf(&file->json, "%.0f", number);
     return 0;
 }
 
-static int append_value(struct event_file *file, const struct mapped *mapped, struct error *err)
+/* true, True, 1 or 1.0, as the tools that write such files do. */
+static int append_bool(struct event_file *file, const struct field *field, struct error *err)
 {
-    struct text cell = buffer_text(&file->cell);
-    switch (mapped->field->kind) {
+    const char *cell = buffer_string(&file->cell);
+    double number;
+    bool value = strcasecmp(cell, "true") == 0;
+    if (!value && strcasecmp(cell, "false") != 0) {
+        if (!read_number(file, &number) || (number < 0 || number > 0) != (number >= 1 && number <= 1))
+            return error_set(err, ERROR_BAD_INPUT, "%s: \"" TEXT_FORMAT "\" is neither true nor false", field->name,
+                             TEXT_ARGS(text_prefix(buffer_text(&file->cell), SHOWN)));
+        value = number > 0;
+    }
+    buffer_append_string(&file->json, value ? "true" : "false");
+    return 0;
+}
+
+static int append_value(struct event_file *file, const struct field *field, struct error *err)
+{
+    switch (field->kind) {
     case FIELD_LONG:
     case FIELD_INT:
     case FIELD_DOUBLE:
-        return append_number(file, mapped->field, err);
+        return append_number(file, field, err);
     case FIELD_BOOL:
-        if (!text_equal(cell, text_of("true")) && !text_equal(cell, text_of("false")) &&
-            !text_equal(cell, text_of("1")) && !text_equal(cell, text_of("0")))
-            return error_set(err, ERROR_BAD_INPUT, "%s: \"" TEXT_FORMAT "\" is neither true nor false",
-                             mapped->field->name, TEXT_ARGS(text_prefix(cell, 40)));
-        buffer_append_string(&file->json, cell.data[0] == 't' || cell.data[0] == '1' ? "true" : "false");
-        return 0;
+        return append_bool(file, field, err);
     default:
-        append_json_string(&file->json, cell);
+        if (!text_is_utf8(buffer_text(&file->cell)))
+            return error_set(err, ERROR_BAD_INPUT, "%s: no UTF-8 text (iconv converts files)", field->name);
+        append_json_string(&file->json, buffer_text(&file->cell));
         return 0;
     }
 }
@@ -341,14 +374,19 @@ static int append_value(struct event_file *file, const struct mapped *mapped, st
 /* The row as the JSON of a message: what fields mean, their defaults and limits are message_from_json()'s. */
 static int row_to_json(struct event_file *file, const struct text *cells, size_t count, struct error *err)
 {
+    if (count !=
+        file->columns.count) /* a delimiter too many or too few: the cells would be taken for their neighbours */
+        return error_set(err, ERROR_BAD_INPUT, "%zu cells where the header has %zu", count, file->columns.count);
     const struct field *open_map = NULL;
     const char *separator = "";
     buffer_clear(&file->json);
     buffer_append_byte(&file->json, '{');
     for (size_t i = 0; i < file->field_count; i++) {
         const struct mapped *mapped = &file->fields[i];
-        if (!fill_cell(file, mapped, cells, count))
+        if (!fill_cell(file, mapped, cells))
             continue;
+        if (buffer_check(&file->cell, "reading a row", err) != 0)
+            return -1;
         if (open_map != NULL && open_map != mapped->field) {
             buffer_append_byte(&file->json, '}');
             open_map = NULL;
@@ -363,7 +401,7 @@ static int row_to_json(struct event_file *file, const struct text *cells, size_t
             append_json_string(&file->json, mapped->entry);
             buffer_append_byte(&file->json, ':');
         }
-        if (append_value(file, mapped, err) != 0)
+        if (append_value(file, mapped->field, err) != 0)
             return -1;
         separator = ",";
     }

@@ -7,7 +7,8 @@
  * Columns become fields by maps, "FIELD=COLUMN" or "FIELD=text with {COLUMN}s"; a column called like a field needs
  * none, and neither does `rating`, which is an interaction's value. "attributes.NAME=…" (items) and "profile.NAME=…"
  * (users) fill the maps. ":list" behind a column's name turns its spaces into "|", as RecBole's token_seq need it:
- * genres={class:list}. An empty cell is an absent value.
+ * genres={class:list}. An empty cell is an absent value. A row with more or fewer cells than the header is refused, as
+ * its cells cannot be told apart. Requests have lists in them: JSON lines only.
  *
  * Threads: one.
  */

@@ -8,14 +8,20 @@
 
 #include "base/buffer.h"
 
-enum { ROW_LIMIT = 4 << 20 /* bytes */ };
+enum { ROW_LIMIT = 4 << 20 /* bytes */, MARK_SIZE = 3 };
+
+/* U+FEFF, which some programs write before UTF-8: no part of the first cell. */
+static const uint8_t byte_order_mark[MARK_SIZE] = {0xef, 0xbb, 0xbf};
 
 struct rows {
     FILE *file;
     const char *path;
     enum row_format format;
-    off_t size; /* of the file; 0: unknown */
+    off_t size;               /* of the file; 0: unknown */
+    uint8_t start[MARK_SIZE]; /* the file's first bytes, read ahead to look for a byte order mark */
+    size_t start_size, start_taken;
     uint64_t read_bytes;
+    uint64_t row_start;  /* read_bytes before the row in hand */
     uint64_t line;       /* of the row handed out */
     uint64_t lines_read; /* line ends seen so far */
 
@@ -27,7 +33,6 @@ struct rows {
     size_t cell_capacity;
 
     struct csv_parser csv;
-    bool csv_ready;
     bool row_complete;
     bool out_of_memory;
 };
@@ -60,6 +65,7 @@ int rows_open(struct rows **result, const char *path, enum row_format format, st
         return error_set(err, ERROR_FATAL, "out of memory while opening %s", path);
     rows->path = path;
     rows->format = format;
+    csv_init(&rows->csv, CSV_STRICT | CSV_STRICT_FINI); /* allocates nothing yet: cannot fail */
     bool standard_input = path[0] == '-' && path[1] == '\0';
     rows->file = standard_input ? stdin : fopen(path, "rb");
     if (rows->file == NULL) {
@@ -69,13 +75,9 @@ int rows_open(struct rows **result, const char *path, enum row_format format, st
     struct stat status;
     if (fstat(fileno(rows->file), &status) == 0 && S_ISREG(status.st_mode))
         rows->size = status.st_size;
-    if (format == ROW_CSV) {
-        if (csv_init(&rows->csv, CSV_APPEND_NULL | CSV_STRICT | CSV_STRICT_FINI) != 0) {
-            error_set(err, ERROR_FATAL, "out of memory while opening %s", path);
-            goto fail;
-        }
-        rows->csv_ready = true;
-    }
+    rows->start_size = fread(rows->start, 1, MARK_SIZE, rows->file);
+    if (rows->start_size == MARK_SIZE && memcmp(rows->start, byte_order_mark, MARK_SIZE) == 0)
+        rows->start_taken = rows->read_bytes = MARK_SIZE;
     *result = rows;
     return 0;
 
@@ -90,8 +92,7 @@ void rows_close(struct rows *rows)
         return;
     if (rows->file != NULL && rows->file != stdin)
         fclose(rows->file);
-    if (rows->csv_ready)
-        csv_free(&rows->csv);
+    csv_free(&rows->csv);
     buffer_free(&rows->bytes);
     free(rows->ends);
     free(rows->cells);
@@ -100,7 +101,7 @@ void rows_close(struct rows *rows)
 
 static int next_byte(struct rows *rows)
 {
-    int byte = getc_unlocked(rows->file);
+    int byte = rows->start_taken < rows->start_size ? rows->start[rows->start_taken++] : getc_unlocked(rows->file);
     if (byte != EOF)
         rows->read_bytes++;
     if (byte == '\n')
@@ -108,33 +109,44 @@ static int next_byte(struct rows *rows)
     return byte;
 }
 
-/* Reads on behind the line in hand; -1 with the reason. */
-static int skip_line(struct rows *rows, struct error *err, const char *reason)
+/* Delimiters count, too: a row of nothing but commas takes memory as well. */
+static bool too_large(const struct rows *rows)
 {
-    int byte;
-    while ((byte = next_byte(rows)) != EOF && byte != '\n')
-        continue;
+    return rows->read_bytes - rows->row_start > ROW_LIMIT;
+}
+
+/* The row is at fault; unless its line has ended with `byte`, reads on behind it. */
+static int refuse_row(struct rows *rows, int byte, const char *reason, struct error *err)
+{
+    while (byte != EOF && byte != '\n')
+        byte = next_byte(rows);
+    csv_free(&rows->csv);
+    csv_init(&rows->csv, CSV_STRICT | CSV_STRICT_FINI);
     return error_set(err, ERROR_BAD_INPUT, "%s:%llu: %s", rows->path, (unsigned long long)rows->line, reason);
 }
 
 static int read_csv_row(struct rows *rows, struct error *err)
 {
     int byte;
+    bool begun = false;
     while (!rows->row_complete && (byte = next_byte(rows)) != EOF) {
-        char one = (char)byte;
-        if (csv_parse(&rows->csv, &one, 1, take_csv_cell, take_csv_row, rows) != 1) {
-            csv_free(&rows->csv);
-            rows->csv_ready = csv_init(&rows->csv, CSV_APPEND_NULL | CSV_STRICT | CSV_STRICT_FINI) == 0;
-            return byte == '\n' ? error_set(err, ERROR_BAD_INPUT, "%s:%llu: a quote where none may stand", rows->path,
-                                            (unsigned long long)rows->line)
-                                : skip_line(rows, err, "a quote where none may stand");
+        if (!begun && (byte == '\n' || byte == '\r')) /* an empty line, or what is left of the last row's CR LF */
+            continue;
+        if (!begun) {
+            begun = true;
+            rows->line = rows->lines_read + 1;
+            rows->row_start = rows->read_bytes - 1;
         }
-        if (rows->bytes.size > ROW_LIMIT)
-            return skip_line(rows, err, "the row is larger than 4 MiB");
+        char one = (char)byte;
+        if (csv_parse(&rows->csv, &one, 1, take_csv_cell, take_csv_row, rows) != 1)
+            return csv_error(&rows->csv) == CSV_EPARSE
+                       ? refuse_row(rows, byte, "a quote inside a cell: quote the cell and double the quote", err)
+                       : error_set(err, ERROR_FATAL, "out of memory while reading %s", rows->path);
+        if (too_large(rows))
+            return refuse_row(rows, byte, "the row is larger than 4 MiB: is a quote opened and never closed?", err);
     }
     if (!rows->row_complete && csv_fini(&rows->csv, take_csv_cell, take_csv_row, rows) != 0)
-        return error_set(err, ERROR_BAD_INPUT, "%s:%llu: a quote is opened and never closed", rows->path,
-                         (unsigned long long)rows->line);
+        return refuse_row(rows, EOF, "a quote is opened and never closed", err);
     return 0;
 }
 
@@ -143,14 +155,14 @@ static int read_line(struct rows *rows, struct error *err)
     int byte;
     size_t start = 0;
     while ((byte = next_byte(rows)) != EOF && byte != '\n') {
+        if (too_large(rows))
+            return refuse_row(rows, byte, "the line is longer than 4 MiB", err);
         if (rows->format == ROW_TSV && byte == '\t') {
             add_cell(rows, NULL, 0);
             start = rows->bytes.size;
-            continue;
+        } else {
+            buffer_append_byte(&rows->bytes, (uint8_t)byte);
         }
-        if (rows->bytes.size > ROW_LIMIT)
-            return skip_line(rows, err, "the line is longer than 4 MiB");
-        buffer_append_byte(&rows->bytes, (uint8_t)byte);
     }
     if (rows->bytes.size > start && rows->bytes.data[rows->bytes.size - 1] == '\r')
         rows->bytes.size--;
@@ -159,14 +171,20 @@ static int read_line(struct rows *rows, struct error *err)
     return 0;
 }
 
+static bool at_end(const struct rows *rows)
+{
+    return rows->start_taken == rows->start_size && feof(rows->file);
+}
+
 int rows_next(struct rows *rows, const struct text **cells, size_t *count, struct error *err)
 {
     do {
         rows->line = rows->lines_read + 1;
+        rows->row_start = rows->read_bytes;
         rows->cell_count = 0;
         rows->row_complete = false;
         buffer_clear(&rows->bytes);
-        if (feof(rows->file))
+        if (at_end(rows))
             return 0;
         if ((rows->format == ROW_CSV ? read_csv_row(rows, err) : read_line(rows, err)) != 0)
             return -1;
@@ -179,9 +197,9 @@ int rows_next(struct rows *rows, const struct text **cells, size_t *count, struc
         return error_set(err, ERROR_FATAL, "out of memory while reading %s", rows->path);
     for (size_t i = 0; i < rows->cell_count; i++) {
         size_t start = i == 0 ? 0 : rows->ends[i - 1];
-        rows->cells[i] = (struct text){(const char *)rows->bytes.data + start, rows->ends[i] - start};
-        if (rows->bytes.data == NULL)
-            rows->cells[i] = text_of("");
+        rows->cells[i] = rows->bytes.data == NULL
+                             ? text_of("")
+                             : (struct text){(const char *)rows->bytes.data + start, rows->ends[i] - start};
     }
     *cells = rows->cells;
     *count = rows->cell_count;

@@ -1,6 +1,9 @@
 /*
  * rows.h - inside replay/: lines and cells of a text file
  *
+ * Lines end with LF or CR LF, a UTF-8 byte order mark at the start is passed over, and a row of more than 4 MiB is
+ * refused. In CSV, blanks around a cell that is not quoted are no part of it.
+ *
  * Threads: one.
  */
 #ifndef HEADRACE_REPLAY_ROWS_H
