@@ -1,4 +1,6 @@
 /* The kernels in AVX2 and FMA: 16 registers of 8 floats. */
+#include "engine/kernels.h"
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>

@@ -1,4 +1,6 @@
 /* The kernels in AVX-512: 32 registers of 16 floats. */
+#include "engine/kernels.h"
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
