@@ -1,0 +1,119 @@
+"""What is in the graph is what was in the topics: exactly, whatever happens to the worker."""
+
+import json
+import random
+import signal
+import time
+
+from conftest import interaction, wait_for
+
+
+def edges_of(world):
+    lines = world.run("inspect", "edges").splitlines()
+    edges = {}
+    for line in lines:
+        edge = json.loads(line)
+        key = (edge["user_id"], edge["item_id"])
+        assert key not in edges, f"two edges between {key}"
+        edges[key] = (edge["timestamp"], edge["value"])
+    return edges
+
+
+def produce(world, schema, rows, flush_every=5000):
+    producer = world.producer()
+    for number, (user, item, value, timestamp) in enumerate(rows):
+        producer.produce("interactions", key=user, value=interaction(schema, user, item, value, timestamp))
+        if number % flush_every == 0:
+            producer.flush(30)
+    assert producer.flush(60) == 0
+
+
+def test_five_kills_leave_exactly_the_edges_of_the_file(world, schemas, ratings):
+    rows = ratings[:30000]
+    # Some are rated again, later or earlier: the newest by time must count, wherever it stands in the stream.
+    dice = random.Random(1)
+    again = [(u, i, float(dice.randint(1, 5)), t + dice.choice([-5000, 5000])) for u, i, _, t in dice.sample(rows, 2000)]
+    stream = rows + again
+    expected, events = {}, set()
+    for user, item, value, timestamp in stream:
+        events.add((user, item, value, timestamp))
+        if (user, item) not in expected or timestamp >= expected[user, item][0]:
+            expected[user, item] = (timestamp, value)
+
+    produce(world, schemas["Interaction"], stream)
+    kills = 0
+    while kills < 5:
+        worker = world.worker("roles=ingest", "ingest.batch_events=100")
+        target = (kills + 1) * len(stream) // 8
+        wait_for(f"{target} applied", lambda: world.applied("interactions") >= target or worker.poll() is not None)
+        assert worker.poll() is None, world.log(worker)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        kills += 1
+    assert world.applied("interactions") < len(stream), "the kills came too late to prove anything"
+
+    worker = world.worker("roles=ingest")
+    wait_for("all applied", lambda: world.applied("interactions") == len(stream), 60)
+    world.stop(worker)
+    assert edges_of(world) == expected
+    counts = json.loads(world.run("inspect", "graph", "--json"))
+    assert counts["events"] == len(events)
+    assert counts["edges"] == len(expected)
+    assert counts["users"] == len({u for u, *_ in stream})
+
+
+def test_bad_messages_are_dead_letters_with_class_and_original_bytes(world, schemas):
+    now = int(time.time() * 1000)
+    schema = schemas["Interaction"]
+    good = interaction(schema, "1", "2", 4.0, now)
+    bad = {
+        "framing": b"hello",
+        "unknown_schema": b"\xc3\x01" + b"\x11" * 8 + good[10:],
+        "decode": good[:-3],
+        "semantic": interaction(schema, "1", "2", 4.0, now + 86_400_000),
+        "too_large": interaction(schema, "u" * 300, "2", 4.0, now),
+    }
+    producer = world.producer()
+    for name, value in bad.items():
+        producer.produce("interactions", key=name, value=value, headers={"trace": b"abc"})
+    producer.produce("interactions", key="1", value=good)
+    assert producer.flush(30) == 0
+
+    worker = world.worker("roles=ingest")
+    letters = world.consume("interactions.dead", len(bad))
+    wait_for("all applied", lambda: world.applied("interactions") == len(bad) + 1)
+    world.stop(worker)
+    worker = world.worker("roles=ingest")  # again: no letter may come twice
+    wait_for("caught up", lambda: world.applied("interactions") == len(bad) + 1)
+    time.sleep(0.5)
+    world.stop(worker)
+    lines = world.run("consume", "interactions.dead", "--envelope").splitlines()
+    assert len(lines) == len(bad)
+
+    for letter in letters:
+        name, headers = letter.key().decode(), dict(letter.headers())
+        assert headers["headrace.error.class"] == name.encode()
+        assert headers["__connect.errors.topic"] == b"interactions"
+        assert headers["trace"] == b"abc"
+        assert letter.value() == bad[name]
+    assert set(edges_of(world)) == {("1", "2")}
+
+
+def test_titles_and_users_come_and_go(world, schemas):
+    producer = world.producer()
+    producer.produce("items", key="7", value=schemas["Item"].encode({"item_id": "7", "title": "Seven", "attributes": {"year": "1995"}}))
+    producer.produce("users", key="u", value=schemas["User"].encode({"user_id": "u", "profile": {"age": "30"}}))
+    producer.produce("interactions", key="u", value=interaction(schemas["Interaction"], "u", "7", 5.0, 880_000_000_000))
+    producer.flush(30)
+    worker = world.worker("roles=ingest")
+    wait_for("applied", lambda: world.applied("items") == 1 and world.applied("users") == 1 and world.applied("interactions") == 1)
+    assert json.loads(world.run("inspect", "item", "7", "--json"))["title"] == "Seven"
+    assert len(edges_of(world)) == 1
+
+    producer.produce("users", key="u", value=None)  # erases the user
+    producer.produce("items", key="7", value=None)
+    producer.flush(30)
+    wait_for("applied", lambda: world.applied("items") == 2 and world.applied("users") == 2)
+    world.stop(worker)
+    assert edges_of(world) == {}
+    assert json.loads(world.run("inspect", "item", "7", "--json"))["title"] is None
