@@ -69,29 +69,29 @@ static int fingerprint_of(const struct schema *schema, uint64_t *fingerprint, st
     return rc;
 }
 
-/* Takes *schema over, on -1 as well. */
+/*
+ * Takes *schema over, on -1 as well. One that is known is compiled all the same: a logical type that we refuse is not
+ * in the fingerprint.
+ */
 static int add_writer(struct known_type *known, struct schema *schema, struct error *err)
 {
-    uint64_t fingerprint;
-    if (fingerprint_of(schema, &fingerprint, err) != 0)
-        goto failed;
-    if (find_writer(known, fingerprint) != NULL) {
+    struct writer writer;
+    if (fingerprint_of(schema, &writer.fingerprint, err) != 0) {
         schema_free(schema);
+        return -1;
+    }
+    if (program_compile(&writer.program, schema, &known->schema, known->type, err) != 0)
+        return error_wrap(err, "schema 0x%016" PRIx64, writer.fingerprint);
+    if (find_writer(known, writer.fingerprint) != NULL) {
+        program_free(&writer.program);
         return 0;
     }
     if (array_reserve(&known->writers, &known->capacity, known->count + 1, sizeof *known->writers) != 0) {
-        error_set(err, ERROR_FATAL, "out of memory while adding a schema");
-        goto failed;
+        program_free(&writer.program);
+        return error_set(err, ERROR_FATAL, "out of memory while adding a schema");
     }
-    struct writer *writer = &known->writers[known->count];
-    writer->fingerprint = fingerprint;
-    if (program_compile(&writer->program, schema, &known->schema, known->type, err) != 0)
-        return error_wrap(err, "schema 0x%016" PRIx64, fingerprint);
-    known->count++;
+    known->writers[known->count++] = writer;
     return 0;
-failed:
-    schema_free(schema);
-    return -1;
 }
 
 /* A schema's text, to be read as a type. */
@@ -149,7 +149,6 @@ static int read_header(const uint8_t *bytes, size_t size, uint64_t *fingerprint,
                        struct error *err)
 {
     if (size >= HEADER_SIZE && bytes[0] == 0xc3 && bytes[1] == 0x01) {
-        *fingerprint = 0;
         for (size_t i = 0; i < 8; i++)
             *fingerprint |= (uint64_t)bytes[2 + i] << 8 * i;
         return 0;
@@ -176,7 +175,7 @@ int codec_decode(const struct codec *codec, const struct message_type *type, con
     const struct known_type *known = find_type(codec, type);
     if (known == NULL)
         return error_set(err, ERROR_FATAL, "%s is no message of its own", type->name);
-    uint64_t fingerprint;
+    uint64_t fingerprint = 0;
     if (read_header(bytes, size, &fingerprint, class, err) != 0)
         return error_wrap(err, "%s", type->name);
     const struct writer *writer = find_writer(known, fingerprint);

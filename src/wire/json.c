@@ -224,7 +224,7 @@ static int read_symbol(const json_t *json, const struct symbols *symbols, int32_
 static int read_value(const struct field *field, enum field_kind kind, const json_t *json, void *to,
                       struct arena *arena, struct error *err)
 {
-    int64_t integer;
+    int64_t integer = 0;
     void *record;
     switch (kind) {
     case FIELD_TEXT:

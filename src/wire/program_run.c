@@ -15,13 +15,13 @@ struct run {
 
 static int run_steps(struct run *run, uint32_t step, uint32_t end, char *base);
 
+/* So that a failing branch is one line: sets the class and the error, says where, and is -1. */
 #define REFUSE(run, dead, op, ...)                                                                                     \
-    (*(run)->class = (dead), error_set((run)->err, ERROR_BAD_INPUT, __VA_ARGS__), locate((run), (op)))
+    (*(run)->class = (dead), error_set((run)->err, ERROR_BAD_INPUT, __VA_ARGS__), locate((run), (op)), -1)
 
-static int locate(struct run *run, const struct op *op)
+static void locate(struct run *run, const struct op *op)
 {
-    return error_wrap(run->err, "%s: field %s, before byte %td", run->program->type->name, op->name,
-                      run->at - run->start);
+    error_wrap(run->err, "%s: field %s, before byte %td", run->program->type->name, op->name, run->at - run->start);
 }
 
 static size_t remaining(const struct run *run)
@@ -42,7 +42,7 @@ static int refuse_varint(struct run *run, const struct op *op)
 }
 
 /* Variable-length zig-zag (specification, "Primitive Types"): at most 10 bytes, the last at most 1. */
-static int read_long(struct run *run, const struct op *op, int64_t *value)
+static int read_long_bytes(struct run *run, const struct op *op, int64_t *value)
 {
     const uint8_t *at = run->at;
     uint64_t bits = 0;
@@ -60,6 +60,16 @@ static int read_long(struct run *run, const struct op *op, int64_t *value)
         }
     }
     return refuse_varint(run, op);
+}
+
+/* Lengths, branches, symbols and small numbers take a single byte. */
+static inline int read_long(struct run *run, const struct op *op, int64_t *value)
+{
+    if (run->at == run->end || *run->at >= 0x80)
+        return read_long_bytes(run, op, value);
+    uint8_t byte = *run->at++;
+    *value = (byte >> 1) ^ -(byte & 1);
+    return 0;
 }
 
 static int read_int(struct run *run, const struct op *op, int32_t *value)
@@ -141,6 +151,15 @@ static int read_bytes(struct run *run, const struct op *op, struct text *text)
     return 0;
 }
 
+/* Most texts are ASCII, and that is quickly seen. */
+static bool is_ascii(struct text text)
+{
+    bool other = false;
+    for (size_t i = 0; i < text.size; i++)
+        other |= (uint8_t)(text.data[i] - 1) >= 0x7f;
+    return !other;
+}
+
 static int read_text(struct run *run, const struct op *op, struct text *text)
 {
     if (read_bytes(run, op, text) != 0)
@@ -148,7 +167,7 @@ static int read_text(struct run *run, const struct op *op, struct text *text)
     if (text->size > op->limit)
         return REFUSE(run, DEAD_TOO_LARGE, op, "a text of %zu bytes, at most %" PRIu32 " are taken", text->size,
                       op->limit);
-    if (!text_is_utf8(*text))
+    if (!is_ascii(*text) && !text_is_utf8(*text))
         return REFUSE(run, DEAD_DECODE, op, "a text that is not UTF-8, or has a NUL byte");
     return 0;
 }
@@ -269,7 +288,8 @@ static int run_list(struct run *run, const struct op *op, uint32_t body, char *b
     return 0;
 }
 
-static int skip_list(struct run *run, const struct op *op, uint32_t body)
+/* The elements get the base of what is around them: nothing is written. */
+static int skip_list(struct run *run, const struct op *op, uint32_t body, char *base)
 {
     struct block block;
     do {
@@ -277,7 +297,7 @@ static int skip_list(struct run *run, const struct op *op, uint32_t body)
             return -1;
         bool empty = body == op->target; /* then any number of elements is passed over at once */
         for (uint64_t i = 0; !empty && i < block.count; i++)
-            if (run_steps(run, body, op->target, NULL) != 0)
+            if (run_steps(run, body, op->target, base) != 0)
                 return -1;
         if (end_block(run, op, &block) != 0)
             return -1;
@@ -343,7 +363,7 @@ static int read_number(struct run *run, const struct op *op, char *to)
 static int run_step(struct run *run, uint32_t *step, char *base)
 {
     const struct op *op = &run->program->ops[*step];
-    void *to = base != NULL ? base + op->offset : NULL; /* skipped elements have no base */
+    void *to = base + op->offset;
     uint32_t index;
     uint32_t body = *step + 1;
     *step = body;
@@ -390,7 +410,7 @@ static int run_step(struct run *run, uint32_t *step, char *base)
         return REFUSE(run, DEAD_DECODE, op, "a %s, which this field cannot hold", (const char *)op->data);
     case OP_SKIP_LIST:
         *step = op->target;
-        return skip_list(run, op, body);
+        return skip_list(run, op, body, base);
     default:
         return skip(run, op);
     }
