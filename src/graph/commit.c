@@ -80,7 +80,6 @@ int graph_commit(struct graph *graph, struct error *err)
         return -1;
 
     pthread_rwlock_wrlock(&graph->lock);
-    store_publish(&graph->store);
     int result = apply_staged(graph, err);
     pthread_rwlock_unlock(&graph->lock);
     graph_drop_staged(graph);

@@ -231,6 +231,8 @@ static int take_history(void *context, struct text key, struct text value, struc
     struct event event;
     if (event_decode(key, value, &event, err) != 0)
         return -1;
+    if (event.sequence >= history->graph->events)
+        return SCAN_GO_ON; /* of a batch that is written and not in memory yet */
     size_t place = history->count;
     while (place > 0 && history->out[place - 1].timestamp_ms == event.timestamp_ms &&
            history->sequences[place - 1] < event.sequence)

@@ -2,9 +2,10 @@
  * graph.h - the user-item graph: truth in RocksDB, working copy in memory
  *
  * One edge a (user, item): the newest event between the two. A newer event (by timestamp; on a tie the later in the
- * stream) replaces the edge, an older one only enters the user's history, the very same one changes nothing, REMOVE
- * takes the edge back. Impressions and unknown kinds are counted as events but are never edges. Requests never create
- * nodes.
+ * stream) replaces the edge, an older one only enters the user's history. The very same one (user, item, timestamp,
+ * kind, value) changes nothing, so that a replay counts nothing twice. REMOVE takes the edge back unless the edge is
+ * newer, and stays known: an event from before it that comes late brings nothing back. Impressions and unknown kinds
+ * are counted as events but are never edges. Requests never create nodes.
  *
  * Everything of a batch - edges, pairs, items, users, counts and the stream offsets they came from - goes into one
  * RocksDB WriteBatch: after kill -9 the state is exactly that at the stored offsets.
@@ -46,14 +47,17 @@ struct graph;
 
 /*
  * ERROR_FATAL: the store cannot be opened, is of a newer format, or is locked by another process (the message says what
- * to do). Progress of a long load is logged.
+ * to do). Progress of a long load is logged. Verdicts are worked out anew from what is stored, by these settings.
  */
 int graph_open(struct graph **graph, const struct graph_settings *settings, struct error *err);
 
 /* Writes what is staged no more: an uncommitted batch is dropped. NULL is fine. */
 void graph_close(struct graph *graph);
 
-/* Writer: staged until graph_commit(). */
+/*
+ * Writer: staged until graph_commit(). After a commit that failed nothing more can be staged (ERROR_RETRY) until it has
+ * succeeded.
+ */
 
 /*
  * What an interaction means: RATING against the threshold, LIKE/PURCHASE/CLICK like, DISLIKE dislike; an explicit label
@@ -62,13 +66,17 @@ void graph_close(struct graph *graph);
 enum verdict graph_verdict(const struct graph_settings *settings, int32_t kind, bool has_value, double value,
                            bool has_label, bool label);
 
-/* ERROR_BAD_INPUT when it means nothing (empty id, negative time, rating that is not finite): nothing was staged. */
+/* ERROR_BAD_INPUT when it means nothing (id empty or not UTF-8, negative time, value that is not finite): nothing was
+ * staged. */
 int graph_put_interaction(struct graph *graph, const struct interaction *interaction, struct error *err);
 int graph_put_item(struct graph *graph, const struct item *item, struct error *err);
 int graph_delete_item(struct graph *graph, struct text item_id, struct error *err);
 int graph_put_user(struct graph *graph, const struct user *user, struct error *err);
 
-/* Erases the user: profile, edges, history, counts, embedding. */
+/*
+ * Erases the user: profile, edges, history, counts, embedding, id. The node's number stays taken; should the user
+ * return before the next restart, it is the same.
+ */
 int graph_erase_user(struct graph *graph, struct text user_id, struct error *err);
 
 /* The next offset to read of a partition goes into the same batch. */
@@ -119,7 +127,7 @@ uint32_t graph_find_item(const struct graph *graph, struct text item_id);
 struct text graph_user_id(const struct graph *graph, uint32_t user);
 struct text graph_item_id(const struct graph *graph, uint32_t item);
 
-/* title.data == NULL when the item has none. */
+/* title.data == NULL when the item has none; an empty one counts as none. */
 void graph_item(const struct graph *graph, uint32_t item, struct text *title, const struct attribute **attributes,
                 size_t *attribute_count);
 /*
@@ -148,7 +156,8 @@ size_t graph_edges_before(const struct edge *edges, size_t count, int64_t before
 
 /*
  * The newest `limit` events of a user earlier than `before_ms`, from the history in RocksDB, replaced ones included,
- * impressions and removals not; out[0] is the newest. Returns how many.
+ * impressions and removals not; out[0] is the newest. Returns how many; none, with a line in the log, when the store
+ * cannot be read. (The history of a user being erased is gone a moment before the rest.)
  */
 size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size_t limit, struct edge *out);
 

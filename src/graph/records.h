@@ -16,7 +16,8 @@
  * `edges` holds every event ever accepted: its key is the event's identity, which is what makes a repeat a single
  * look-up. Class 'h' is history (what graph_history() reads, newest first), 'o' the others (impressions, removals,
  * unknown kinds), kept apart so that a thousand impressions do not stand between two ratings. Only the user's direction
- * is stored: every reader of an item's edges wants current ones, and those are in memory.
+ * is stored: who reads an item's edges wants the current ones, and those are in memory. The other direction would cost
+ * a quarter of the ingest rate and 44 % more disk (100,000 events: 49 to 55 against 34 to 43 thousand a second).
  *
  * `pairs` holds the newest event of a pair, a removal included: an event from before the removal that comes late must
  * not bring the edge back. Verdicts are not stored but worked out from kind, value and label, so that a new

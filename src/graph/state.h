@@ -53,7 +53,7 @@ struct staged {
 struct graph {
     struct graph_settings settings;
     char *directory;
-    pthread_rwlock_t lock; /* guards nodes, the counts below and the store's snapshot */
+    pthread_rwlock_t lock; /* guards nodes, the counts below, and store_reopen() against scans */
     struct store store;
     struct nodes nodes;
     uint64_t events;

@@ -1,14 +1,14 @@
 /*
  * store.h - the RocksDB database under the graph: column families, one staged batch, scans
  *
- * Changes are staged in an indexed batch; store_get() and a staged scan of the writer see them, everybody else sees the
- * snapshot of the last store_publish(), so that readers do not see a batch before memory has it.
+ * Changes are staged in an indexed batch; store_get() and a staged scan of the writer see them, other scans see what is
+ * written.
  *
  * The write-ahead log is on and not synced: a kill loses nothing, a power cut loses the newest batches together with
  * their offsets, and Kafka sends them again.
  *
- * Threads: one writer for everything but store_scan() without `staged`, which any thread may call while nobody
- * publishes.
+ * Threads: one writer for everything but store_scan() without `staged`, which any thread may call while nobody opens
+ * the store again.
  */
 #ifndef HEADRACE_GRAPH_STORE_H
 #define HEADRACE_GRAPH_STORE_H
@@ -38,12 +38,11 @@ struct store {
     char *directory;
     bool read_only;
     bool failed;         /* the last write failed: RocksDB takes no more until it is opened again */
-    rocksdb_t *database; /* NULL: opening again has failed */
+    rocksdb_t *database; /* NULL: it could not even be opened again for reading */
     rocksdb_column_family_handle_t *families[FAMILY_COUNT];
     rocksdb_writebatch_wi_t *batch;
     rocksdb_writeoptions_t *write;
     rocksdb_readoptions_t *read;
-    const rocksdb_snapshot_t *snapshot; /* of the last publish; NULL when read_only */
 };
 
 /* Creates what is missing, unless read_only. On failure nothing is left open. */
@@ -72,14 +71,11 @@ int store_scan(struct store *store, enum family family, struct text prefix, stru
 
 /*
  * Opens the database again, for a store that has failed; keeps the staged batch. Nobody may be scanning. While this
- * does not succeed, look-ups and scans give ERROR_RETRY.
+ * does not succeed the store can be read where that is possible.
  */
 int store_reopen(struct store *store, struct error *err);
 
 /* Writes the staged batch: all of it or, with ERROR_RETRY or ERROR_FATAL, nothing, and it is still staged. */
 int store_write(struct store *store, struct error *err);
-
-/* Scans see what has been written until now. Nobody may be scanning. */
-void store_publish(struct store *store);
 
 #endif

@@ -197,6 +197,23 @@ static void an_event_of_the_very_same_time_does_not_count(void **state)
     assert_true(evidence.item_count == 1.0 && evidence.user_count == 1.0 && evidence.recent_count == 1.0);
 }
 
+static void a_neutral_edge_counts_as_not_liked(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    struct attribute genre = {text_of("genres"), text_of("SciFi")};
+    struct item item = {text_of("alien"), text_of("Alien"), &genre, 1};
+    struct interaction neutral = interaction_of("ann", "alien", 10, INTERACTION_RATING, 0.0);
+    neutral.has_value = false;
+    check(graph_put_item(fixture->graph, &item, &err), &err);
+    check(graph_put_interaction(fixture->graph, &neutral, &err), &err);
+    commit(fixture);
+    struct evidence evidence;
+    evidence_gather(fixture->graph, user_number(fixture, "ann"), item_number(fixture, "alien"), 11, NULL, 0, &evidence);
+    assert_true(evidence.user_count == 1.0 && evidence.user_likes == 0.0 && evidence.item_likes == 0.0);
+    ASSERT_NEAR(evidence.affinity, smoothed(0, 1), 1e-12);
+}
+
 static void votes_are_of_the_most_similar_only(void **state)
 {
     struct fixture *fixture = *state;
@@ -285,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PROMISE(evidence_is_what_a_recount_gives),
         PROMISE(an_event_of_the_very_same_time_does_not_count),
+        PROMISE(a_neutral_edge_counts_as_not_liked),
         PROMISE(votes_are_of_the_most_similar_only),
         PROMISE(the_unknown_get_a_half_and_no_counts),
         PROMISE(more_values_than_any_item_should_have_still_count),

@@ -178,7 +178,7 @@ static void impressions_and_unknown_kinds_are_events_but_no_edges(void **state)
     struct fixture *fixture = *state;
     put(fixture, "ann", "alien", 10, INTERACTION_IMPRESSION, 0.0);
     put(fixture, "ann", "alien", 11, INTERACTION_UNKNOWN, 0.0);
-    put(fixture, "ann", "alien", 12, 99, 0.0); /* of a newer schema */
+    put(fixture, "ann", "alien", 12, 256 + INTERACTION_LIKE, 0.0); /* of a newer schema; a like in its lowest byte */
     commit(fixture);
     assert_int_equal(graph_counts(fixture->graph).events, 3);
     assert_int_equal(graph_counts(fixture->graph).edges, 0);
