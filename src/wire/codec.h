@@ -54,7 +54,8 @@ void codec_destroy(struct codec *codec);
 int codec_add_schema(struct codec *codec, const struct message_type *type, struct text schema, struct error *err);
 
 /*
- * Fills *message (type->size bytes) from `size` bytes. Texts point into `bytes` or `arena`; lists live in `arena`.
+ * Fills *message (type->size bytes) from `size` bytes. Texts point into `bytes`, or with lists into
+ * `arena`; what a default of ours gave belongs to the codec.
  * On -1, *class says which dead letter it is; *message is then undefined.
  */
 int codec_decode(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,

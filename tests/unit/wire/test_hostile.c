@@ -222,6 +222,22 @@ static void numbers_and_indices_are_checked(void **state)
     }
 }
 
+static void an_int_has_32_bits(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int64_t layers[] = {INT32_MAX + 1LL, INT32_MIN - 1LL, INT64_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        struct forged response = forge(&valid[5]);
+        put_text(&response, "r");
+        put_text(&response, "u");
+        put(&response, "\x02\x00\x02", 3); /* OK, no error, one candidate */
+        put_text(&response, "c");
+        put_long(&response, 0);
+        put_long(&response, layers[i]);
+        assert_refused(fixture, &valid[5], &response, DEAD_DECODE, "is no int of 32 bits");
+    }
+}
+
 /* A request up to its candidates. */
 static struct forged forge_request(void)
 {
@@ -256,6 +272,29 @@ static void the_counts_of_lists_are_bounded(void **state)
         end_request(&request);
         assert_refused(fixture, &valid[4], &request, DEAD_TOO_LARGE, "field candidates, before byte");
         assert_says(fixture, "more than 10000 elements");
+    }
+}
+
+static void the_limit_of_a_list_holds_over_all_its_blocks(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int last = 24; last <= 25; last++) {
+        struct forged item = forge(&valid[2]);
+        put_text(&item, "i");
+        put_text(&item, "t");
+        for (int i = 0; i < 40 + last; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "%d", i);
+            if (i == 0 || i == 40)
+                put_long(&item, i == 0 ? 40 : last);
+            put_text(&item, key);
+            put_text(&item, "");
+        }
+        put_long(&item, 0);
+        if (last == 24)
+            assert_true(takes(fixture, &item_type, item.bytes, item.size));
+        else
+            assert_refused(fixture, &valid[2], &item, DEAD_TOO_LARGE, "more than 64 elements");
     }
 }
 
@@ -438,6 +477,8 @@ int main(void)
         WITH_CODEC(the_length_of_a_text_is_checked),
         WITH_CODEC(a_text_must_be_utf8_without_nul),
         WITH_CODEC(numbers_and_indices_are_checked),
+        WITH_CODEC(an_int_has_32_bits),
+        WITH_CODEC(the_limit_of_a_list_holds_over_all_its_blocks),
         WITH_CODEC(the_counts_of_lists_are_bounded),
         WITH_CODEC(lists_may_come_in_many_blocks),
         WITH_CODEC(the_size_of_a_block_must_be_true),

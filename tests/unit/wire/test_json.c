@@ -49,10 +49,15 @@ static void numbers_are_as_short_as_they_can_be_and_exact(void **state)
     static const struct {
         double value;
         const char *json;
-    } cases[] = {
-        {4.0, "\"value\":4,"},        {0.1, "\"value\":0.1,"},       {1.0 / 3, "\"value\":0.3333333333333333,"},
-        {1e300, "\"value\":1e+300,"}, {-0.0, "\"value\":-0,"},       {5e-324, "\"value\":4.94065645841247e-324,"},
-        {NAN, "\"value\":null,"},     {-INFINITY, "\"value\":null,"}};
+    } cases[] = {{4.0, "\"value\":4,"},
+                 {0.1, "\"value\":0.1,"},
+                 {1.0 / 3, "\"value\":0.3333333333333333,"},
+                 {0.1 + 0.2, "\"value\":0.30000000000000004,"},
+                 {1e300, "\"value\":1e+300,"},
+                 {-0.0, "\"value\":-0,"},
+                 {5e-324, "\"value\":4.94065645841247e-324,"},
+                 {NAN, "\"value\":null,"},
+                 {-INFINITY, "\"value\":null,"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct interaction event = {
             .user_id = text_of("u"), .item_id = text_of("i"), .has_value = true, .value = cases[i].value};
