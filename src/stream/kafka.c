@@ -25,15 +25,22 @@ static void log_line(const rd_kafka_t *client, int level, const char *facility, 
     /* One list of properties serves producers and consumers. */
     if (strcmp(facility, "CONFWARN") == 0 && strstr(line, "will be ignored by this") != NULL)
         return;
-    log_write(level_of(level), "kafka", "%s: %s: %s", client ? rd_kafka_name(client) : "-", facility, line);
+    enum log_level ours = level_of(level);
+    if (ours == LOG_ERROR && strcmp(facility, "FAIL") == 0)
+        ours = LOG_WARN; /* a connection: it is tried again */
+    log_write(ours, "kafka", "%s: %s: %s", client ? rd_kafka_name(client) : "-", facility, line);
 }
 
 static void log_failure(rd_kafka_t *client, int code, const char *reason, void *opaque)
 {
     (void)opaque;
     bool fatal = code == RD_KAFKA_RESP_ERR__FATAL;
-    log_write(fatal ? LOG_ERROR : LOG_WARN, "kafka", "%s: %s: %s%s", rd_kafka_name(client),
-              rd_kafka_err2name((rd_kafka_resp_err_t)code), reason, fatal ? "" : "; trying again");
+    bool told = code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__RESOLVE; /* by a FAIL line */
+    log_write(fatal  ? LOG_ERROR
+              : told ? LOG_DEBUG
+                     : LOG_WARN,
+              "kafka", "%s: %s: %s%s", rd_kafka_name(client), rd_kafka_err2name((rd_kafka_resp_err_t)code), reason,
+              fatal ? "" : "; trying again");
 }
 
 const char *kafka_property_value(const struct kafka_settings *settings, const char *name)

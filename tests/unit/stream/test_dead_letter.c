@@ -98,6 +98,25 @@ static void a_null_value_stays_null(void **state)
     buffer_free(&letter);
 }
 
+static void framing_by_a_header_is_named(void **state)
+{
+    (void)state;
+    struct error err;
+    struct buffer letter = {.size = 0};
+    rd_kafka_t *from, *to;
+    const struct producer_header header = {"__value_schema_id", "\1", 1};
+    const struct producer_message content = {.value = "x", .value_size = 1, .headers = &header, .header_count = 1};
+    rd_kafka_message_t *message = round_trip("guid", &content, &from);
+    assert_ok(dead_letter_pack(message, DEAD_FRAMING, "no framing that we know", 1000000, &letter, &err));
+    rd_kafka_message_destroy(message);
+    message = deliver("guid.dead", &letter, &to);
+    assert_non_null(strstr(local_header(message, "__connect.errors.exception.message"), "__value_schema_id"));
+    rd_kafka_message_destroy(message);
+    local_consumer_close(to);
+    local_consumer_close(from);
+    buffer_free(&letter);
+}
+
 static size_t size_of(const rd_kafka_message_t *message)
 {
     size_t total = message->len + message->key_len;
@@ -212,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_letter_holds_the_message_and_where_it_came_from),
         cmocka_unit_test(a_null_value_stays_null),
+        cmocka_unit_test(framing_by_a_header_is_named),
         cmocka_unit_test(a_letter_beyond_the_limit_is_cut_and_marked),
         cmocka_unit_test(more_headers_than_a_letter_holds_are_cut_and_marked),
         cmocka_unit_test(damaged_letters_are_refused),
