@@ -47,6 +47,10 @@ struct materialiser_progress {
     bool stopped;          /* the thread has ended: by materialiser_stop() or an error */
 };
 
+/*
+ * Waits in its thread for topics that are not there yet; users may be missing, and is looked for again every 30 s, as
+ * are new partitions. The strings in `settings` must outlive the materialiser. -1: a Kafka property is wrong.
+ */
 int materialiser_start(struct materialiser **materialiser, const struct materialiser_settings *settings,
                        struct graph *graph, const struct codec *codec, struct error *err);
 
