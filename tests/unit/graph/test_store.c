@@ -261,7 +261,23 @@ static void a_full_disk_keeps_the_batch_and_a_later_commit_writes_it(void **stat
     }
 }
 
-/* A child commits batches until it is killed; each batch has as many events as its offset says. */
+/* Commits batches until it is killed; each has as many events as its offset says. A byte on `ready` after 500. */
+static int write_until_killed(const char *directory, int ready)
+{
+    struct fixture fixture = {.settings = {.directory = directory, .layers = 1, .dimension = 16}};
+    fixture_open(&fixture);
+    for (int64_t n = 0;; n++) {
+        char item[32];
+        snprintf(item, sizeof item, "item %lld", (long long)n / 3);
+        rate(&fixture, n % 2 ? "ann" : "bob", item, n, 5.0);
+        put_offset(&fixture, "interactions", 0, n + 1);
+        if (n % 5 == 4)
+            commit(&fixture);
+        if (n == 500 && write(ready, "", 1) != 1)
+            return 1;
+    }
+}
+
 static void after_kill_9_events_and_offset_are_of_one_batch(void **state)
 {
     struct fixture *fixture = *state;
@@ -269,27 +285,20 @@ static void after_kill_9_events_and_offset_are_of_one_batch(void **state)
     fixture->graph = NULL;
     int ready[2];
     assert_int_equal(pipe(ready), 0);
+    char descriptor[16];
+    snprintf(descriptor, sizeof descriptor, "%d", ready[1]);
     pid_t child = fork();
     assert_true(child >= 0);
-    if (child == 0) {
-        fixture_open(fixture);
-        for (int64_t n = 0;; n++) {
-            char item[32];
-            snprintf(item, sizeof item, "item %lld", (long long)n / 3);
-            rate(fixture, n % 2 ? "ann" : "bob", item, n, 5.0);
-            put_offset(fixture, "interactions", 0, n + 1);
-            if (n % 5 == 4)
-                commit(fixture);
-            if (n == 500 && write(ready[1], "", 1) != 1)
-                _exit(1);
-        }
+    if (child == 0) { /* a program of its own: RocksDB's threads do not survive a fork */
+        execl("/proc/self/exe", "test_graph_store", fixture->directory, descriptor, (char *)NULL);
+        _exit(1);
     }
+    close(ready[1]);
     char byte;
     assert_int_equal(read(ready[0], &byte, 1), 1);
     kill(child, SIGKILL);
     assert_int_equal(waitpid(child, NULL, 0), child);
     close(ready[0]);
-    close(ready[1]);
     fixture_open(fixture);
     int64_t offset = graph_offset(fixture->graph, "interactions", 0);
     assert_true(offset >= 500 && offset % 5 == 0);
@@ -340,8 +349,10 @@ static void readers_see_all_of_a_batch_or_nothing(void **state)
     assert_int_equal(graph_counts(fixture->graph).edges, 200);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    if (count == 3)
+        return write_until_killed(arguments[1], atoi(arguments[2]));
 #define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         PROMISE(offsets_are_those_of_the_committed_batch),
