@@ -193,13 +193,13 @@ static int read_topic(struct reader *reader, struct error *err)
 static int run_reader(struct reader *reader, const struct config *config, struct error *err)
 {
     struct kafka_settings kafka = setup_kafka(config);
-    const struct kafka_property defaults[] = {{"fetch.wait.max.ms", "10"}};
+    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
     const char *const without[] = {"auto.offset.reset", "group.id"};
-    const struct kafka_property forced[] = {{"group.id", "headrace-consume"}, /* never joined: all is assigned */
+    const struct property forced[] = {{"group.id", "headrace-consume"}, /* never joined: all is assigned */
                                             {"enable.auto.commit", "false"},
                                             {"enable.partition.eof", "true"},
                                             {"auto.offset.reset", "earliest"}};
-    struct kafka_property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
+    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
     kafka.properties = properties;

@@ -59,11 +59,11 @@ static void take_report(void *context, void *opaque, const char *topic, int32_t 
 static int open_client(rd_kafka_t **client, const struct config *config, const char *group, struct error *err)
 {
     struct kafka_settings kafka = setup_kafka(config);
-    const struct kafka_property defaults[] = {{"fetch.wait.max.ms", "10"}};
+    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
     const char *const without[] = {"auto.offset.reset", "group.id"};
-    const struct kafka_property forced[] = {
+    const struct property forced[] = {
         {"group.id", group}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "error"}};
-    struct kafka_property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
+    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
     kafka.properties = properties;
@@ -75,7 +75,7 @@ static int open_client(rd_kafka_t **client, const struct config *config, const c
 static const char *group_id(const struct config *config)
 {
     size_t count;
-    const struct config_property *properties = config_kafka_properties(config, &count);
+    const struct property *properties = config_kafka_properties(config, &count);
     for (size_t i = 0; i < count; i++)
         if (strcmp(properties[i].name, "group.id") == 0)
             return properties[i].value;

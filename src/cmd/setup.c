@@ -58,9 +58,8 @@ struct graph_settings setup_graph(const struct config *config, bool read_only)
 
 struct kafka_settings setup_kafka(const struct config *config)
 {
-    _Static_assert(sizeof(struct kafka_property) == sizeof(struct config_property), "the same two pointers");
     struct kafka_settings settings = {.client_id = "headrace"};
-    settings.properties = (const struct kafka_property *)config_kafka_properties(config, &settings.property_count);
+    settings.properties = config_kafka_properties(config, &settings.property_count);
     return settings;
 }
 

@@ -196,7 +196,7 @@ bool config_includes(const struct config *config, const char *name, const char *
     return false;
 }
 
-const struct config_property *config_kafka_properties(const struct config *config, size_t *count)
+const struct property *config_kafka_properties(const struct config *config, size_t *count)
 {
     *count = config->property_count;
     return config->properties;

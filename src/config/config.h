@@ -42,6 +42,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/property.h"
 #include "base/text.h"
 
 enum { CONFIG_FILE_LIMIT = 1 << 20 };
@@ -93,16 +94,11 @@ const int64_t *config_list(const struct config *config, const char *name, size_t
 /* roles: whether the list holds that choice ("ingest", "score"); a word that is none of the choices aborts. */
 bool config_includes(const struct config *config, const char *name, const char *choice);
 
-struct config_property { /* the same shape as struct kafka_property of stream/kafka.h */
-    const char *name;    /* without "kafka." */
-    const char *value;
-};
-
 /*
  * What goes to librdkafka: bootstrap.servers and group.id always, client.id when it is not empty, then what was passed
- * through. No name comes twice.
+ * through; names without "kafka.", none twice.
  */
-const struct config_property *config_kafka_properties(const struct config *config, size_t *count);
+const struct property *config_kafka_properties(const struct config *config, size_t *count);
 
 /* Whether a value of that name (with or without "kafka.") must not be shown. */
 bool config_is_secret(const char *name);

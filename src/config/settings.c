@@ -48,11 +48,10 @@ static void publish_properties(struct config *config)
     for (size_t i = 0; i < config_option_count; i++) {
         const char *name = config_options[i].name, *value = config->values[i].text;
         if (option_is_kafka(name) && value != NULL && value[0] != '\0')
-            config->properties[count++] = (struct config_property){name + prefix, value};
+            config->properties[count++] = (struct property){name + prefix, value};
     }
     for (size_t i = 0; i < config->passed_count; i++)
-        config->properties[count++] =
-            (struct config_property){config->passed[i].name + prefix, config->passed[i].value};
+        config->properties[count++] = (struct property){config->passed[i].name + prefix, config->passed[i].value};
     config->property_count = count;
 }
 

@@ -30,7 +30,7 @@ struct config {
     struct config_origin *origins;
     struct passed_through *passed; /* in the order of their first mention */
     size_t passed_count, passed_capacity;
-    struct config_property *properties; /* what config_kafka_properties() gives */
+    struct property *properties; /* what config_kafka_properties() gives */
     size_t property_count, property_capacity;
 };
 

@@ -18,7 +18,7 @@ int broker_start(struct broker **broker, struct error *err)
     if (made == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while starting the embedded broker");
     /* log_level 4: a host without bootstrap.servers is what we want; no notice about it. */
-    struct kafka_property properties[] = {{"log_level", "4"}};
+    struct property properties[] = {{"log_level", "4"}};
     struct kafka_settings settings = {properties, 1, "broker"};
     if (kafka_create_client(&made->host, RD_KAFKA_PRODUCER, &settings, NULL, 0, NULL, NULL, NULL, err) != 0)
         goto failed;

@@ -52,11 +52,11 @@ const char *kafka_property_value(const struct kafka_settings *settings, const ch
     return value;
 }
 
-struct kafka_property *kafka_properties_over(const struct kafka_property *defaults, size_t default_count,
-                                             const struct kafka_settings *settings, const char *const *without,
-                                             size_t without_count, size_t *count)
+struct property *kafka_properties_over(const struct property *defaults, size_t default_count,
+                                       const struct kafka_settings *settings, const char *const *without,
+                                       size_t without_count, size_t *count)
 {
-    struct kafka_property *list = calloc(default_count + settings->property_count + 1, sizeof *list);
+    struct property *list = calloc(default_count + settings->property_count + 1, sizeof *list);
     if (list == NULL)
         return NULL;
     *count = 0;
@@ -72,7 +72,7 @@ struct kafka_property *kafka_properties_over(const struct kafka_property *defaul
     return list;
 }
 
-static int set_property(rd_kafka_conf_t *conf, const struct kafka_property *property, struct error *err)
+static int set_property(rd_kafka_conf_t *conf, const struct property *property, struct error *err)
 {
     char reason[160];
     if (rd_kafka_conf_set(conf, property->name, property->value, reason, sizeof reason) == RD_KAFKA_CONF_OK)
@@ -84,8 +84,8 @@ static int set_property(rd_kafka_conf_t *conf, const struct kafka_property *prop
  * Set first, and looked at again after each of the user's: so a contradiction shows also under an alias
  * (delivery.timeout.ms for message.timeout.ms) or another spelling (1 for true).
  */
-static int set_properties(rd_kafka_conf_t *conf, const struct kafka_settings *settings,
-                          const struct kafka_property *forced, size_t forced_count, struct error *err)
+static int set_properties(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const struct property *forced,
+                          size_t forced_count, struct error *err)
 {
     char value[VALUE_SIZE];
     char(*wanted)[VALUE_SIZE] = calloc(forced_count + 1, sizeof *wanted);
@@ -101,10 +101,10 @@ static int set_properties(rd_kafka_conf_t *conf, const struct kafka_settings *se
         rd_kafka_conf_get(conf, forced[i].name, wanted[i], &size);
     }
     if (settings->client_id != NULL &&
-        set_property(conf, &(struct kafka_property){"client.id", settings->client_id}, err) != 0)
+        set_property(conf, &(struct property){"client.id", settings->client_id}, err) != 0)
         goto out;
     for (size_t i = 0; i < settings->property_count; i++) {
-        const struct kafka_property *property = &settings->properties[i];
+        const struct property *property = &settings->properties[i];
         if (set_property(conf, property, err) != 0)
             goto out;
         for (size_t j = 0; j < forced_count; j++) {
@@ -124,7 +124,7 @@ out:
 }
 
 int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct kafka_settings *settings,
-                        const struct kafka_property *forced, size_t forced_count,
+                        const struct property *forced, size_t forced_count,
                         void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
                         void (*rebalanced)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *,
                                            void *),

@@ -13,14 +13,10 @@
 #include <librdkafka/rdkafka.h>
 
 #include "base/error.h"
-
-struct kafka_property {
-    const char *name; /* "bootstrap.servers" */
-    const char *value;
-};
+#include "base/property.h"
 
 struct kafka_settings {
-    const struct kafka_property *properties;
+    const struct property *properties;
     size_t property_count;
     const char *client_id; /* default when the properties name none */
 };
@@ -29,9 +25,9 @@ struct kafka_settings {
  * One list for settings.properties: `defaults`, which the user may overrule, then those of `settings` but for the names
  * in `without`. The caller frees the list; names and values stay where they are. NULL: no memory.
  */
-struct kafka_property *kafka_properties_over(const struct kafka_property *defaults, size_t default_count,
-                                             const struct kafka_settings *settings, const char *const *without,
-                                             size_t without_count, size_t *count);
+struct property *kafka_properties_over(const struct property *defaults, size_t default_count,
+                                       const struct kafka_settings *settings, const char *const *without,
+                                       size_t without_count, size_t *count);
 
 /* The user's value of a property; NULL: not set. */
 const char *kafka_property_value(const struct kafka_settings *settings, const char *name);
@@ -49,7 +45,7 @@ struct kafka_topics {
  * callbacks may be NULL.
  */
 int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct kafka_settings *settings,
-                        const struct kafka_property *forced, size_t forced_count,
+                        const struct property *forced, size_t forced_count,
                         void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
                         void (*rebalanced)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *,
                                            void *),

@@ -495,7 +495,7 @@ static int open_client(struct materialiser *m, struct error *err)
     char group[GROUP_SIZE];
     const char *user_group = kafka_property_value(&m->settings.kafka, "group.id");
     snprintf(group, sizeof group, "%s-state-%s", user_group ? user_group : "headrace", m->settings.instance_id);
-    const struct kafka_property forced[] = {
+    const struct property forced[] = {
         {"group.id", group},
         {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"},
@@ -503,8 +503,8 @@ static int open_client(struct materialiser *m, struct error *err)
         {"enable.partition.eof", "true"},
     };
     struct kafka_settings own = m->settings.kafka;
-    struct kafka_property *properties = kafka_properties_over(NULL, 0, &m->settings.kafka, without,
-                                                              sizeof without / sizeof *without, &own.property_count);
+    struct property *properties = kafka_properties_over(NULL, 0, &m->settings.kafka, without,
+                                                        sizeof without / sizeof *without, &own.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while opening the event consumer");
     own.properties = properties;

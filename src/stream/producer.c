@@ -60,14 +60,14 @@ static void delivered(rd_kafka_t *client, const rd_kafka_message_t *message, voi
 int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
                     void *context, struct error *err)
 {
-    static const struct kafka_property defaults[] = {{"linger.ms", "5"}};
-    static const struct kafka_property forced[] = {
+    static const struct property defaults[] = {{"linger.ms", "5"}};
+    static const struct property forced[] = {
         {"enable.idempotence", "true"},
         {"message.timeout.ms", "0"},
         {"partitioner", "murmur2_random"},
     };
     struct kafka_settings own = *settings;
-    struct kafka_property *properties =
+    struct property *properties =
         kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, settings, NULL, 0, &own.property_count);
     struct producer *made = calloc(1, sizeof *made);
     if (properties == NULL || made == NULL) {

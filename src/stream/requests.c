@@ -359,18 +359,18 @@ static int subscribe(struct requests *requests, struct error *err)
 static int open_client(struct requests *requests, const struct requests_settings *settings, struct error *err)
 {
     /* Nothing that a client has sent may be passed over in silence: a new group begins at the oldest request. */
-    const struct kafka_property defaults[] = {
+    const struct property defaults[] = {
         {"group.id", settings->group_id},
         {"auto.offset.reset", "earliest"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* how late a topic made after our start is seen */
     };
-    static const struct kafka_property forced[] = {
+    static const struct property forced[] = {
         {"enable.auto.commit", "false"},
         {"enable.auto.offset.store", "false"},
     };
     struct kafka_settings own = settings->kafka;
-    struct kafka_property *properties = kafka_properties_over(defaults, sizeof defaults / sizeof *defaults,
-                                                              &settings->kafka, NULL, 0, &own.property_count);
+    struct property *properties = kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, &settings->kafka,
+                                                        NULL, 0, &own.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while opening the request consumer");
     own.properties = properties;

@@ -76,7 +76,7 @@ static const char *property(const struct config *config, const char *name)
 {
     size_t count;
     const char *found = NULL;
-    const struct config_property *properties = config_kafka_properties(config, &count);
+    const struct property *properties = config_kafka_properties(config, &count);
     for (size_t i = 0; i < count; i++)
         if (strcmp(properties[i].name, name) == 0) {
             assert_null(found);

@@ -35,11 +35,11 @@ enum { LOCAL_PROPERTIES = 4 };
 /* Valid until the next call. */
 static inline struct kafka_settings local_settings(void)
 {
-    static struct kafka_property properties[LOCAL_PROPERTIES];
-    properties[0] = (struct kafka_property){"bootstrap.servers", broker_address(local_broker)};
-    properties[1] = (struct kafka_property){"session.timeout.ms", "3000"}; /* the mock lets a member wait */
-    properties[2] = (struct kafka_property){"heartbeat.interval.ms", "500"};
-    properties[3] = (struct kafka_property){"fetch.wait.max.ms", "10"};
+    static struct property properties[LOCAL_PROPERTIES];
+    properties[0] = (struct property){"bootstrap.servers", broker_address(local_broker)};
+    properties[1] = (struct property){"session.timeout.ms", "3000"}; /* the mock lets a member wait */
+    properties[2] = (struct property){"heartbeat.interval.ms", "500"};
+    properties[3] = (struct property){"fetch.wait.max.ms", "10"};
     return (struct kafka_settings){properties, LOCAL_PROPERTIES, "test"};
 }
 
@@ -62,7 +62,7 @@ static inline rd_kafka_t *local_consumer(const char *topic, int32_t partition, c
 {
     struct error err;
     struct kafka_settings settings = local_settings();
-    struct kafka_property forced[] = {{"group.id", group}, {"enable.auto.commit", "false"}};
+    struct property forced[] = {{"group.id", group}, {"enable.auto.commit", "false"}};
     rd_kafka_t *client;
     assert_ok(kafka_create_client(&client, RD_KAFKA_CONSUMER, &settings, forced, 2, NULL, NULL, NULL, &err));
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
@@ -119,7 +119,7 @@ static inline int64_t local_committed(const char *group, const char *topic, int3
 {
     struct error err;
     struct kafka_settings settings = local_settings();
-    struct kafka_property forced[] = {{"group.id", group}};
+    struct property forced[] = {{"group.id", group}};
     rd_kafka_t *client;
     assert_ok(kafka_create_client(&client, RD_KAFKA_CONSUMER, &settings, forced, 1, NULL, NULL, NULL, &err));
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);

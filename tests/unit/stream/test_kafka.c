@@ -3,9 +3,9 @@
 
 #include "local.h"
 
-static int create(struct kafka_property property, rd_kafka_type_t type, struct error *err)
+static int create(struct property property, rd_kafka_type_t type, struct error *err)
 {
-    static const struct kafka_property forced[] = {{"enable.auto.commit", "false"}, {"message.timeout.ms", "0"}};
+    static const struct property forced[] = {{"enable.auto.commit", "false"}, {"message.timeout.ms", "0"}};
     struct kafka_settings settings = {&property, 1, "test"};
     rd_kafka_t *client;
     int rc =
@@ -19,10 +19,10 @@ static void unknown_properties_and_bad_values_are_refused_by_name(void **state)
 {
     (void)state;
     struct error err;
-    assert_int_equal(create((struct kafka_property){"bootstrap.server", "x"}, RD_KAFKA_CONSUMER, &err), -1);
+    assert_int_equal(create((struct property){"bootstrap.server", "x"}, RD_KAFKA_CONSUMER, &err), -1);
     assert_int_equal(err.kind, ERROR_FATAL);
     assert_non_null(strstr(err.message, "bootstrap.server"));
-    assert_int_equal(create((struct kafka_property){"linger.ms", "soon"}, RD_KAFKA_PRODUCER, &err), -1);
+    assert_int_equal(create((struct property){"linger.ms", "soon"}, RD_KAFKA_PRODUCER, &err), -1);
     assert_non_null(strstr(err.message, "linger.ms"));
 }
 
@@ -30,29 +30,29 @@ static void a_contradiction_is_found_in_any_spelling(void **state)
 {
     (void)state;
     struct error err;
-    assert_int_equal(create((struct kafka_property){"enable.auto.commit", "true"}, RD_KAFKA_CONSUMER, &err), -1);
-    assert_int_equal(create((struct kafka_property){"enable.auto.commit", "1"}, RD_KAFKA_CONSUMER, &err), -1);
-    assert_int_equal(create((struct kafka_property){"delivery.timeout.ms", "5000"}, RD_KAFKA_PRODUCER, &err), -1);
+    assert_int_equal(create((struct property){"enable.auto.commit", "true"}, RD_KAFKA_CONSUMER, &err), -1);
+    assert_int_equal(create((struct property){"enable.auto.commit", "1"}, RD_KAFKA_CONSUMER, &err), -1);
+    assert_int_equal(create((struct property){"delivery.timeout.ms", "5000"}, RD_KAFKA_PRODUCER, &err), -1);
     assert_non_null(strstr(err.message, "message.timeout.ms"));
-    assert_ok(create((struct kafka_property){"enable.auto.commit", "0"}, RD_KAFKA_CONSUMER, &err));
+    assert_ok(create((struct property){"enable.auto.commit", "0"}, RD_KAFKA_CONSUMER, &err));
 }
 
 static void one_list_serves_producers_and_consumers(void **state)
 {
     (void)state;
     struct error err;
-    assert_ok(create((struct kafka_property){"linger.ms", "5"}, RD_KAFKA_CONSUMER, &err));
-    assert_ok(create((struct kafka_property){"max.poll.interval.ms", "400000"}, RD_KAFKA_PRODUCER, &err));
+    assert_ok(create((struct property){"linger.ms", "5"}, RD_KAFKA_CONSUMER, &err));
+    assert_ok(create((struct property){"max.poll.interval.ms", "400000"}, RD_KAFKA_PRODUCER, &err));
 }
 
 static void defaults_give_way_to_the_user(void **state)
 {
     (void)state;
-    struct kafka_property user[] = {{"a", "2"}, {"b", "3"}};
+    struct property user[] = {{"a", "2"}, {"b", "3"}};
     struct kafka_settings settings = {user, 2, NULL};
     size_t count;
-    struct kafka_property *list =
-        kafka_properties_over(&(struct kafka_property){"a", "1"}, 1, &settings, (const char *const[]){"b"}, 1, &count);
+    struct property *list =
+        kafka_properties_over(&(struct property){"a", "1"}, 1, &settings, (const char *const[]){"b"}, 1, &count);
     assert_non_null(list);
     struct kafka_settings both = {list, count, NULL};
     assert_int_equal(count, 2);
@@ -75,7 +75,7 @@ static void partitions_are_counted_and_a_missing_broker_is_worth_a_retry(void **
     assert_int_equal(partitions, 3);
     rd_kafka_destroy(client);
 
-    struct kafka_property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
+    struct property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
     settings = (struct kafka_settings){away, 2, "test"};
     assert_ok(kafka_create_client(&client, RD_KAFKA_CONSUMER, &settings, NULL, 0, NULL, NULL, NULL, &err));
     assert_int_equal(kafka_partition_count(client, "three", 200, &partitions, &err), -1);
@@ -89,7 +89,7 @@ static void a_missing_topic_and_a_forbidden_one_are_told_apart(void **state)
 {
     (void)state;
     struct error err;
-    struct kafka_property property = {"test.mock.num.brokers", "1"};
+    struct property property = {"test.mock.num.brokers", "1"};
     struct kafka_settings settings = {&property, 1, "test"};
     rd_kafka_t *client;
     int32_t partitions;

@@ -61,7 +61,7 @@ static struct kafka_topics topics_of(const char *name, int32_t partitions)
     static char names[3][64];
     static const char *const kinds[] = {"interactions", "items", "users"};
     for (int i = 0; i < 3; i++) {
-        char dead[80];
+        char dead[sizeof names];
         snprintf(names[i], sizeof names[i], "%s-%s", name, kinds[i]);
         snprintf(dead, sizeof dead, "%s.dead", names[i]);
         assert_ok(broker_create_topic(local_broker, names[i], partitions, &err));
@@ -418,7 +418,7 @@ static void it_stops_at_once_while_the_broker_is_away(void **state)
 {
     (void)state;
     struct error err;
-    struct kafka_property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
+    struct property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
     struct materialiser_settings settings = {.kafka = {away, 2, "test"},
                                              .topics = {"a", "b", NULL, NULL, NULL, ".dead"},
                                              .instance_id = "1",

@@ -23,7 +23,7 @@ static int set_up(void **state)
 {
     static struct cluster cluster;
     struct error err;
-    static struct kafka_property quiet = {"log_level", "3"};
+    static struct property quiet = {"log_level", "3"};
     struct kafka_settings host = {&quiet, 1, "host"};
     assert_ok(kafka_create_client(&cluster.host, RD_KAFKA_PRODUCER, &host, NULL, 0, NULL, NULL, NULL, &err));
     cluster.mock = rd_kafka_mock_cluster_new(cluster.host, 1);
@@ -53,9 +53,9 @@ static int tear_down(void **state)
 
 static struct kafka_settings settings_of(const struct cluster *cluster)
 {
-    static struct kafka_property properties[2];
-    properties[0] = (struct kafka_property){"bootstrap.servers", rd_kafka_mock_cluster_bootstraps(cluster->mock)};
-    properties[1] = (struct kafka_property){"fetch.wait.max.ms", "10"};
+    static struct property properties[2];
+    properties[0] = (struct property){"bootstrap.servers", rd_kafka_mock_cluster_bootstraps(cluster->mock)};
+    properties[1] = (struct property){"fetch.wait.max.ms", "10"};
     return (struct kafka_settings){properties, 2, "test"};
 }
 
@@ -63,7 +63,7 @@ static rd_kafka_t *reader_of(struct cluster *cluster, const char *topic)
 {
     struct error err;
     struct kafka_settings settings = settings_of(cluster);
-    struct kafka_property forced[] = {{"group.id", "readers"}};
+    struct property forced[] = {{"group.id", "readers"}};
     rd_kafka_t *client;
     assert_ok(kafka_create_client(&client, RD_KAFKA_CONSUMER, &settings, forced, 1, NULL, NULL, NULL, &err));
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);

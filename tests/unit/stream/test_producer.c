@@ -25,11 +25,11 @@ static void report(void *context, void *opaque, const char *topic, int32_t parti
     reports->last_offset[partition] = offset;
 }
 
-static struct producer *create(struct reports *reports, struct kafka_property more)
+static struct producer *create(struct reports *reports, struct property more)
 {
     struct error err;
     struct kafka_settings settings = local_settings();
-    struct kafka_property properties[LOCAL_PROPERTIES + 1];
+    struct property properties[LOCAL_PROPERTIES + 1];
     memcpy(properties, settings.properties, LOCAL_PROPERTIES * sizeof *properties);
     properties[LOCAL_PROPERTIES] = more;
     settings = (struct kafka_settings){properties, LOCAL_PROPERTIES + 1, "test"};
@@ -56,7 +56,7 @@ static void every_message_is_reported_once(void **state)
     struct error err;
     struct reports reports;
     char key[16];
-    struct producer *producer = create(&reports, (struct kafka_property){"linger.ms", "1"});
+    struct producer *producer = create(&reports, (struct property){"linger.ms", "1"});
     for (intptr_t i = 0; i < COUNT; i++) {
         struct producer_message message = numbered(i, key);
         assert_ok(producer_send(producer, &message, &err));
@@ -116,7 +116,7 @@ static void nulls_empties_headers_and_times_arrive_as_they_were_sent(void **stat
     struct error err;
     struct reports reports;
     assert_ok(broker_create_topic(local_broker, "headers", 1, &err));
-    struct producer *producer = create(&reports, (struct kafka_property){"linger.ms", "1"});
+    struct producer *producer = create(&reports, (struct property){"linger.ms", "1"});
     const struct producer_header headers[] = {{"a", "one", 3}, {"null", NULL, 0}, {"empty", "", 0}};
     struct producer_message tombstone = {.topic = "headers",
                                          .key = "k",
@@ -166,7 +166,7 @@ static void a_message_that_is_too_large_is_the_messages_fault(void **state)
     struct error err;
     struct reports reports;
     static char large[5000];
-    struct producer *producer = create(&reports, (struct kafka_property){"message.max.bytes", "4000"});
+    struct producer *producer = create(&reports, (struct property){"message.max.bytes", "4000"});
     assert_int_equal(producer_size_limit(producer), 4000);
     struct producer_message message = {.topic = "out", .value = large, .value_size = sizeof large};
     assert_int_equal(producer_send(producer, &message, &err), -1);
@@ -182,7 +182,7 @@ static void a_full_queue_asks_to_come_again_and_loses_nothing(void **state)
     struct reports reports;
     char key[16];
     int full = 0;
-    struct producer *producer = create(&reports, (struct kafka_property){"queue.buffering.max.messages", "10"});
+    struct producer *producer = create(&reports, (struct property){"queue.buffering.max.messages", "10"});
     for (intptr_t i = 0; i < 100; i++) {
         struct producer_message message = numbered(i, key);
         while (producer_send(producer, &message, &err) != 0) {
@@ -202,7 +202,7 @@ static void an_outage_delays_and_flush_tells_what_is_left(void **state)
 {
     (void)state;
     struct error err;
-    struct kafka_property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
+    struct property away[] = {{"bootstrap.servers", "127.0.0.1:1"}, {"log_level", "0"}};
     struct kafka_settings settings = {away, 2, "test"};
     struct reports reports = {.failed = 0};
     struct producer *producer;

@@ -190,10 +190,10 @@ static void a_lost_committed_offset_ends_it_with_the_reason(void **state)
     (void)state;
     struct error err;
     assert_ok(broker_create_topic(local_broker, "gap", 1, &err));
-    struct kafka_property properties[LOCAL_PROPERTIES + 1];
+    struct property properties[LOCAL_PROPERTIES + 1];
     struct kafka_settings settings = local_settings();
     memcpy(properties, settings.properties, LOCAL_PROPERTIES * sizeof *properties);
-    properties[LOCAL_PROPERTIES] = (struct kafka_property){"auto.offset.reset", "error"};
+    properties[LOCAL_PROPERTIES] = (struct property){"auto.offset.reset", "error"};
     settings = (struct kafka_settings){properties, LOCAL_PROPERTIES + 1, "test"};
     struct requests *requests;
     assert_ok(requests_start(&requests, &(struct requests_settings){settings, "gap", "gap", 10}, &err));
