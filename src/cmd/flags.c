@@ -69,6 +69,27 @@ static bool take_value(const struct flag *flag, const char *value)
     return false;
 }
 
+/* The caller gets no operands, so it frees nothing either. */
+static void free_lists(const struct usage *usage)
+{
+    for (size_t i = 0; i < usage->flag_count; i++)
+        if (usage->flags[i].kind == FLAG_LIST)
+            flag_list_free(usage->flags[i].target);
+}
+
+/* getopt's answer is ':' or '?'; optopt is the flag that it knows, or a letter out of "-xyz", or 0. */
+static void refuse_flag(const struct usage *usage, int answer, const char *argument)
+{
+    if (answer == ':')
+        flags_wrong(usage, "%s needs a value", argument);
+    else if (optopt == 'h' || optopt >= 256)
+        flags_wrong(usage, "%s: this flag takes no value", argument);
+    else if (optopt != 0)
+        flags_wrong(usage, "unknown flag -%c", optopt);
+    else
+        flags_wrong(usage, "unknown flag %s", argument);
+}
+
 int flags_parse(const struct usage *usage, int argc, char **argv)
 {
     struct option options[MAX_FLAGS + 2] = {0};
@@ -79,20 +100,23 @@ int flags_parse(const struct usage *usage, int argc, char **argv)
     options[usage->flag_count] = (struct option){.name = "help", .val = 'h'};
 
     opterr = 0;
-    optind = 1;
+    optind = 0; /* start over, whatever getopt was doing before */
     int found;
     while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (found == 'h') {
             print_help(usage);
+            free_lists(usage);
             return FLAGS_DONE;
         }
         if (found < 256) {
-            flags_wrong(usage, found == ':' ? "%s needs a value" : "unknown flag %s", argv[optind - 1]);
+            refuse_flag(usage, found, argv[optind - 1]);
+            free_lists(usage);
             return FLAGS_WRONG;
         }
         const struct flag *flag = &usage->flags[found - 256];
         if (!take_value(flag, optarg)) {
             flags_wrong(usage, "--%s: \"%s\" is not a number of 0 or more", flag->name, optarg);
+            free_lists(usage);
             return FLAGS_WRONG;
         }
     }
@@ -102,6 +126,7 @@ int flags_parse(const struct usage *usage, int argc, char **argv)
             flags_wrong(usage, "unexpected operand \"%s\"", argv[optind + (int)usage->most_operands]);
         else
             flags_wrong(usage, "missing operand: %s", usage->operands);
+        free_lists(usage);
         return FLAGS_WRONG;
     }
     return optind;

@@ -46,7 +46,10 @@ struct usage {
     size_t least_operands, most_operands;
 };
 
-/* argv[0] is the sub-command's name. Returns the index of the first operand, or FLAGS_DONE or FLAGS_WRONG. */
+/*
+ * argv[0] is the sub-command's name. Flags may stand behind operands: argv is put into order. Returns the index of the
+ * first operand, or FLAGS_DONE or FLAGS_WRONG; then no list holds anything.
+ */
 int flags_parse(const struct usage *usage, int argc, char **argv);
 
 /* Says on standard error what is wrong and where help is; returns EXIT_USAGE. */

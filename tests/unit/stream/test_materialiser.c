@@ -61,9 +61,9 @@ static struct kafka_topics topics_of(const char *name, int32_t partitions)
     static char names[3][64];
     static const char *const kinds[] = {"interactions", "items", "users"};
     for (int i = 0; i < 3; i++) {
-        char dead[sizeof names];
+        char dead[80];
         snprintf(names[i], sizeof names[i], "%s-%s", name, kinds[i]);
-        snprintf(dead, sizeof dead, "%s.dead", names[i]);
+        snprintf(dead, sizeof dead, "%.63s.dead", names[i]);
         assert_ok(broker_create_topic(local_broker, names[i], partitions, &err));
         assert_ok(broker_create_topic(local_broker, dead, 1, &err));
     }
