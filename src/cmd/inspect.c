@@ -1,0 +1,131 @@
+/* inspect.c - what the store, the model and the prompt hold: picks what is to be shown */
+#include "cmd/inspect.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cmd/commands.h"
+
+enum { DEFAULT_LIMIT = 15, MOST_LIMIT = 1000000 };
+
+static const struct what {
+    const char *name;
+    const char *operand; /* what a second operand is; NULL: there is none */
+    bool needs_operand;
+    bool is_prompt;
+    int (*show)(const struct inspection *inspection, struct error *err);
+} whats[] = {
+    {"graph", NULL, false, false, inspect_graph},   {"user", "ID", true, false, inspect_user},
+    {"item", "ID", true, false, inspect_item},      {"prompt", NULL, false, true, inspect_prompt},
+    {"model", "FILE", false, false, inspect_model},
+};
+
+void inspect_print(struct text text, size_t width)
+{
+    size_t shown = 0;
+    for (size_t at = 0; at < text.size; shown++) {
+        uint32_t code_point;
+        size_t length = text_code_point(text.data + at, text.size - at, &code_point);
+        if (length == 0 || code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0))
+            putchar('?');
+        else
+            fwrite(text.data + at, 1, length, stdout);
+        at += length > 0 ? length : 1;
+    }
+    if (shown < width)
+        printf("%*s", (int)(width - shown), "");
+}
+
+json_t *inspect_json_text(struct text text)
+{
+    json_t *json = text.data == NULL ? NULL : json_stringn(text.data, text.size);
+    return json != NULL ? json : json_null();
+}
+
+int inspect_print_json(json_t *document, struct error *err)
+{
+    if (document == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory while writing JSON");
+    int result = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
+    putchar('\n');
+    json_decref(document);
+    return result == 0 ? 0 : error_set(err, ERROR_FATAL, "writing JSON to standard output failed");
+}
+
+static const struct what *find_what(const char *name)
+{
+    for (size_t i = 0; i < sizeof whats / sizeof *whats; i++)
+        if (strcmp(whats[i].name, name) == 0)
+            return &whats[i];
+    return NULL;
+}
+
+/* Flags and operands that the sub-word does not take would be passed over in silence: they are refused. */
+static int check_usage(const struct usage *usage, const struct what *what, const char *name,
+                       const struct inspection *inspection)
+{
+    if (what == NULL)
+        return flags_wrong(usage, "\"%s\" is none of graph, user, item, prompt, model", name);
+    if (what->needs_operand && inspection->operand == NULL)
+        return flags_wrong(usage, "missing operand: headrace inspect %s %s", name, what->operand);
+    if (what->operand == NULL && inspection->operand != NULL)
+        return flags_wrong(usage, "%s takes no operand: \"%s\"", name, inspection->operand);
+    if (what->is_prompt && (inspection->user == NULL || inspection->item == NULL))
+        return flags_wrong(usage, "prompt needs --user and --item");
+    if (!what->is_prompt && (inspection->user != NULL || inspection->item != NULL || inspection->tokens))
+        return flags_wrong(usage, "--user, --item and --tokens are for prompt");
+    if (inspection->limit > MOST_LIMIT)
+        return flags_wrong(usage, "--limit: at most %d", MOST_LIMIT);
+    return EXIT_FINE;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    struct config_flags config_flags = {0};
+    struct inspection inspection = {.at_ms = clock_wall_ms()};
+    int64_t limit = DEFAULT_LIMIT;
+    const struct flag flags[] = {
+        {"at", "MS", FLAG_NUMBER, &inspection.at_ms, "only what happened before counts, ms since 1970 (default: now)"},
+        {"limit", "N", FLAG_NUMBER, &limit, "newest events of a user, newest edges of an item (default 15)"},
+        {"user", "ID", FLAG_TEXT, &inspection.user, "prompt: for this user"},
+        {"item", "ID", FLAG_TEXT, &inspection.item, "prompt: about this candidate"},
+        {"tokens", NULL, FLAG_SWITCH, &inspection.tokens, "prompt: every token, id and piece"},
+        {"json", NULL, FLAG_SWITCH, &inspection.json, "JSON instead of tables"},
+        CONFIG_FLAGS(config_flags),
+    };
+    const struct usage usage = {
+        .command = "inspect",
+        .operands = "graph | user ID | item ID | prompt | model [FILE]",
+        .summary = "What the store, the model and the prompt hold. The store is opened read-only, also beside a\n"
+                   "running worker. Similar users are those of now, whatever --at says.",
+        .example = "headrace inspect graph --config headrace.yaml\n"
+                   "  headrace inspect user 196 --config headrace.yaml --limit 5\n"
+                   "  headrace inspect item 242 --config headrace.yaml --at 886000000000\n"
+                   "  headrace inspect prompt --user 196 --item 242 --config headrace.yaml --tokens\n"
+                   "  headrace inspect model SmolLM2-135M-Instruct.Q4_1.gguf --json",
+        .flags = flags,
+        .flag_count = sizeof flags / sizeof *flags,
+        .least_operands = 1,
+        .most_operands = 2};
+    int operand = flags_parse(&usage, argc, argv);
+    if (operand < 0)
+        return operand == FLAGS_DONE ? EXIT_FINE : EXIT_USAGE;
+    const struct what *what = find_what(argv[operand]);
+    inspection.operand = operand + 1 < argc ? argv[operand + 1] : NULL;
+    inspection.limit = (size_t)limit;
+    int code = check_usage(&usage, what, argv[operand], &inspection);
+    if (code != EXIT_FINE) {
+        flag_list_free(&config_flags.sets);
+        return code;
+    }
+
+    code = setup_config("inspect", &config_flags, &inspection.config);
+    if (code != EXIT_FINE)
+        return code;
+    struct error err;
+    int result = what->show(&inspection, &err);
+    config_destroy(inspection.config);
+    fflush(stdout);
+    return result == 0 ? EXIT_FINE : setup_failed("inspect", &err);
+}

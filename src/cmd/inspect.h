@@ -1,0 +1,42 @@
+/* inspect.h - inside cmd/: what the sub-words of `headrace inspect` share */
+#ifndef HEADRACE_CMD_INSPECT_H
+#define HEADRACE_CMD_INSPECT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cmd/setup.h"
+
+struct inspection {
+    struct config *config;
+    const char *operand;     /* the user, the item or the model file; NULL: none was given */
+    const char *user, *item; /* of a prompt */
+    int64_t at_ms;           /* only what happened before counts */
+    size_t limit;            /* events and edges shown */
+    bool tokens;             /* of a prompt: each token with its piece */
+    bool json;
+};
+
+/* Each prints on standard output. ERROR_BAD_INPUT: there is no such thing to show. */
+int inspect_graph(const struct inspection *inspection, struct error *err);
+int inspect_user(const struct inspection *inspection, struct error *err);
+int inspect_item(const struct inspection *inspection, struct error *err);
+int inspect_prompt(const struct inspection *inspection, struct error *err);
+int inspect_model(const struct inspection *inspection, struct error *err);
+
+/*
+ * Prints text from outside so that it cannot act on the terminal: control characters become '?'. Blanks follow up to
+ * `width` characters.
+ */
+void inspect_print(struct text text, size_t width);
+
+/* A new JSON string; null for a text that is absent or no UTF-8. */
+json_t *inspect_json_text(struct text text);
+
+/* Prints the document and gives it back; NULL: it could not be built. */
+int inspect_print_json(json_t *document, struct error *err);
+
+#endif
