@@ -1,6 +1,6 @@
 #include "config/quote.h"
 
-enum { SHOWN_LIMIT = 64 };
+enum { TEXT_LIMIT = 64, PATH_LIMIT = 192 };
 
 static bool is_control(uint32_t code_point)
 {
@@ -8,10 +8,10 @@ static bool is_control(uint32_t code_point)
            code_point == 0x2029;
 }
 
-/* At most SHOWN_LIMIT bytes, "..." and a NUL. */
-static void copy_shown(struct text text, char *out)
+/* At most `limit` bytes, "..." and a NUL. */
+static void copy_shown(struct text text, size_t limit, char *out)
 {
-    struct text shown = text_prefix(text, SHOWN_LIMIT);
+    struct text shown = text_prefix(text, limit);
     size_t used = 0;
     for (size_t at = 0; at < shown.size;) {
         uint32_t code_point;
@@ -30,20 +30,22 @@ static void copy_shown(struct text text, char *out)
 
 const char *quote(struct text text, char out[QUOTE_SIZE])
 {
-    copy_shown(text, out);
+    copy_shown(text, TEXT_LIMIT, out);
     return out;
 }
 
 const char *quote_path(const char *path, char out[QUOTE_SIZE])
 {
     size_t length = strlen(path);
-    if (length <= SHOWN_LIMIT)
-        return quote(text_of(path), out);
-    const char *end = path + length - (SHOWN_LIMIT - 3);
+    if (length <= PATH_LIMIT) {
+        copy_shown(text_of(path), PATH_LIMIT, out);
+        return out;
+    }
+    const char *end = path + length - PATH_LIMIT;
     while (((uint8_t)*end & 0xc0) == 0x80)
         end++;
     memcpy(out, "...", 3);
-    copy_shown(text_of(end), out + 3);
+    copy_shown(text_of(end), PATH_LIMIT, out + 3);
     return out;
 }
 
