@@ -152,20 +152,18 @@ static void check_exits(struct check *check, const struct model *model)
         skipped("exits", "exit.rule is full: every answer takes all %zu layers", model->layer_count);
         return;
     }
-    size_t count, able = 0, needed = exit_rule_layers(&rule);
+    size_t count, needed = exit_rule_layers(&rule);
     const int64_t *layers = config_list(check->config, "exit.layers", &count);
-    char list[256] = "";
-    for (size_t i = 0, used = 0; i < count; i++)
-        if ((size_t)layers[i] < model->layer_count && needed > 0 && (size_t)layers[i] >= needed) {
-            int length =
-                snprintf(list + used, sizeof list - used, "%s%lld", able > 0 ? ", " : "", (long long)layers[i]);
-            used += length > 0 && used + (size_t)length < sizeof list ? (size_t)length : 0;
-            able++;
-        }
-    if (able > 0) {
-        right("exits", "the rule can fire after layers %s of %zu", list, model->layer_count);
+    struct buffer able = {0};
+    for (size_t i = 0; i < count; i++)
+        if ((size_t)layers[i] < model->layer_count && needed > 0 && (size_t)layers[i] >= needed)
+            buffer_printf(&able, "%s%lld", able.size > 0 ? ", " : "", (long long)layers[i]);
+    bool any = able.size > 0;
+    if (any)
+        right("exits", "the rule can fire after layers %s of %zu", buffer_string(&able), model->layer_count);
+    buffer_free(&able);
+    if (any)
         return;
-    }
     wrong(check, "exits", "the rule looks at %zu layers and can fire at none of exit.layers", needed);
     hint("exit.layers needs a layer from %zu to %zu; or set exit.rule to full", needed, model->layer_count - 1);
 }
