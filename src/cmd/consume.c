@@ -196,9 +196,9 @@ static int run_reader(struct reader *reader, const struct config *config, struct
     const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
     const char *const without[] = {"auto.offset.reset", "group.id"};
     const struct property forced[] = {{"group.id", "headrace-consume"}, /* never joined: all is assigned */
-                                            {"enable.auto.commit", "false"},
-                                            {"enable.partition.eof", "true"},
-                                            {"auto.offset.reset", "earliest"}};
+                                      {"enable.auto.commit", "false"},
+                                      {"enable.partition.eof", "true"},
+                                      {"auto.offset.reset", "earliest"}};
     struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
@@ -209,10 +209,7 @@ static int run_reader(struct reader *reader, const struct config *config, struct
         kafka_create_client(&reader->client, RD_KAFKA_CONSUMER, &kafka, forced, 4, NULL, NULL, NULL, err) == 0)
         result = read_topic(reader, err);
 
-    if (reader->client != NULL) {
-        rd_kafka_consumer_close(reader->client);
-        rd_kafka_destroy(reader->client);
-    }
+    kafka_destroy_consumer(reader->client);
     codec_destroy(reader->codec);
     buffer_free(&reader->value);
     buffer_free(&reader->line);

@@ -193,7 +193,7 @@ static int run_demo(const struct asked *asked, const struct config *config, stru
     if (result == 0)
         result = report_create(&drive.report, data.request_count * DEMO_CANDIDATES, err);
     if (result == 0)
-        result = traffic_open(&drive.traffic, config, err);
+        result = traffic_open(&drive.traffic, config, &interrupted, err);
     if (result == 0)
         result = load(&drive, err);
     if (result == 0)

@@ -2,6 +2,7 @@
 #ifndef HEADRACE_CMD_DEMO_H
 #define HEADRACE_CMD_DEMO_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,7 +58,9 @@ struct interaction demo_interaction(const struct demo_data *data, const struct d
 
 struct traffic;
 
-int traffic_open(struct traffic **traffic, const struct config *config, struct error *err);
+/* Waiting ends with an error when *stop becomes non-zero. */
+int traffic_open(struct traffic **traffic, const struct config *config, const volatile sig_atomic_t *stop,
+                 struct error *err);
 void traffic_close(struct traffic *traffic);
 
 /* Queued for the broker; waits while more than a safe number is under way or not applied by the worker yet. */

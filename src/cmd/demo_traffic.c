@@ -20,6 +20,7 @@ enum {
 };
 
 struct traffic {
+    const volatile sig_atomic_t *stop;
     struct kafka_topics topics;
     struct codec *codec;
     struct producer *producer;
@@ -34,6 +35,11 @@ struct traffic {
     struct error failure;
     bool failed;
 };
+
+static int check_stop(const struct traffic *traffic, struct error *err)
+{
+    return *traffic->stop ? error_set(err, ERROR_FATAL, "interrupted") : 0;
+}
 
 static void take_report(void *context, void *opaque, const char *topic, int32_t partition, int64_t offset,
                         const struct error *error)
@@ -106,11 +112,13 @@ static int assign_scores(struct traffic *traffic, struct error *err)
     return result;
 }
 
-int traffic_open(struct traffic **result, const struct config *config, struct error *err)
+int traffic_open(struct traffic **result, const struct config *config, const volatile sig_atomic_t *stop,
+                 struct error *err)
 {
     struct traffic *traffic = calloc(1, sizeof *traffic);
     if (traffic == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
+    traffic->stop = stop;
     struct kafka_settings kafka = setup_kafka(config);
     traffic->topics = setup_topics(config);
     char host[128], group[512];
@@ -137,20 +145,12 @@ fail:
     return -1;
 }
 
-static void close_client(rd_kafka_t *client)
-{
-    if (client == NULL)
-        return;
-    rd_kafka_consumer_close(client);
-    rd_kafka_destroy(client);
-}
-
 void traffic_close(struct traffic *traffic)
 {
     if (traffic == NULL)
         return;
-    close_client(traffic->scores_client);
-    close_client(traffic->applied_client);
+    kafka_destroy_consumer(traffic->scores_client);
+    kafka_destroy_consumer(traffic->applied_client);
     if (traffic->producer != NULL)
         producer_destroy(traffic->producer);
     codec_destroy(traffic->codec);
@@ -227,6 +227,8 @@ static int wait_applied(struct traffic *traffic, uint64_t behind, struct error *
                 "group.id and instance_id?",
                 STALLED_MS / 1000, (unsigned long long)traffic->applied, (unsigned long long)traffic->sent);
         }
+        if (check_stop(traffic, err) != 0)
+            return -1;
         producer_poll(traffic->producer, POLL_MS);
     }
     return 0;
@@ -290,6 +292,8 @@ int traffic_ask(struct traffic *traffic, const struct score_request *request, st
         if (clock_since_ms(start_ns) > ANSWER_MS)
             return error_set(err, ERROR_RETRY, "request " TEXT_FORMAT " has no answer after %d s: see the worker's log",
                              TEXT_ARGS(request->request_id), ANSWER_MS / 1000);
+        if (check_stop(traffic, err) != 0)
+            return -1;
         producer_poll(traffic->producer, 0);
         rd_kafka_message_t *message = rd_kafka_consumer_poll(traffic->scores_client, 50);
         if (message == NULL)

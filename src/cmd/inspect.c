@@ -18,7 +18,7 @@ static const struct what {
 } whats[] = {
     {"graph", NULL, false, false, inspect_graph},   {"user", "ID", true, false, inspect_user},
     {"item", "ID", true, false, inspect_item},      {"prompt", NULL, false, true, inspect_prompt},
-    {"model", "FILE", false, false, inspect_model},
+    {"model", "FILE", false, false, inspect_model}, {"edges", NULL, false, false, inspect_edges},
 };
 
 void inspect_print(struct text text, size_t width)
@@ -66,7 +66,7 @@ static int check_usage(const struct usage *usage, const struct what *what, const
                        const struct inspection *inspection)
 {
     if (what == NULL)
-        return flags_wrong(usage, "\"%s\" is none of graph, user, item, prompt, model", name);
+        return flags_wrong(usage, "\"%s\" is none of graph, user, item, prompt, model, edges", name);
     if (what->needs_operand && inspection->operand == NULL)
         return flags_wrong(usage, "missing operand: headrace inspect %s %s", name, what->operand);
     if (what->operand == NULL && inspection->operand != NULL)
@@ -96,14 +96,15 @@ int command_inspect(int argc, char **argv)
     };
     const struct usage usage = {
         .command = "inspect",
-        .operands = "graph | user ID | item ID | prompt | model [FILE]",
+        .operands = "graph | user ID | item ID | prompt | model [FILE] | edges",
         .summary = "What the store, the model and the prompt hold. The store is opened read-only, also beside a\n"
                    "running worker. Similar users are those of now, whatever --at says.",
         .example = "headrace inspect graph --config headrace.yaml\n"
                    "  headrace inspect user 196 --config headrace.yaml --limit 5\n"
                    "  headrace inspect item 242 --config headrace.yaml --at 886000000000\n"
                    "  headrace inspect prompt --user 196 --item 242 --config headrace.yaml --tokens\n"
-                   "  headrace inspect model SmolLM2-135M-Instruct.Q4_1.gguf --json",
+                   "  headrace inspect model SmolLM2-135M-Instruct.Q4_1.gguf --json\n"
+                   "  headrace inspect edges --config headrace.yaml > edges.jsonl",
         .flags = flags,
         .flag_count = sizeof flags / sizeof *flags,
         .least_operands = 1,

@@ -25,6 +25,7 @@ int inspect_graph(const struct inspection *inspection, struct error *err);
 int inspect_user(const struct inspection *inspection, struct error *err);
 int inspect_item(const struct inspection *inspection, struct error *err);
 int inspect_prompt(const struct inspection *inspection, struct error *err);
+int inspect_edges(const struct inspection *inspection, struct error *err); /* JSON lines that `produce` takes */
 int inspect_model(const struct inspection *inspection, struct error *err);
 
 /*

@@ -164,14 +164,14 @@ static int serve(struct service *service, struct request *request, struct error 
 
 int service_step(struct service *service, int timeout_ms, struct error *err)
 {
-    do
-        producer_poll(service->producer,
-                      producer_pending(service->producer) >= service->settings.in_flight ? FULL_QUEUE_WAIT_MS : 0);
-    while (!service->failed && producer_pending(service->producer) >= service->settings.in_flight);
+    bool full = producer_pending(service->producer) >= service->settings.in_flight;
+    producer_poll(service->producer, full ? FULL_QUEUE_WAIT_MS : 0);
     if (service->failed) {
         *err = service->failure;
         return -1;
     }
+    if (producer_pending(service->producer) >= service->settings.in_flight)
+        return 0;
     /* While answers are under way their reports are what to wait for, too: look at both in turn. */
     if (producer_pending(service->producer) > 0 && timeout_ms > 5)
         timeout_ms = 5;

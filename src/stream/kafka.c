@@ -186,6 +186,28 @@ static int ask_partitions(rd_kafka_t *client, rd_kafka_topic_t *topic, int timeo
     }
 }
 
+void kafka_close_consumer(rd_kafka_t *consumer, int timeout_ms)
+{
+    enum { SERVE_MS = 20 };
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer);
+    rd_kafka_error_t *failed = rd_kafka_consumer_close_queue(consumer, queue);
+    int64_t start_ns = clock_monotonic_ns();
+    while (failed == NULL && !rd_kafka_consumer_closed(consumer) && clock_since_ms(start_ns) < timeout_ms)
+        rd_kafka_queue_poll_callback(queue, SERVE_MS);
+    if (failed == NULL && !rd_kafka_consumer_closed(consumer))
+        log_warn("stream", "the group was not left in %d ms, its broker does not answer: it will notice by itself",
+                 timeout_ms);
+    if (failed != NULL)
+        rd_kafka_error_destroy(failed);
+    rd_kafka_queue_destroy(queue);
+}
+
+void kafka_destroy_consumer(rd_kafka_t *consumer)
+{
+    if (consumer != NULL)
+        rd_kafka_destroy_flags(consumer, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
 int kafka_partition_count(rd_kafka_t *client, const char *topic, int timeout_ms, int32_t *partitions, struct error *err)
 {
     *partitions = -1;

@@ -52,6 +52,16 @@ int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct 
                         void *opaque, struct error *err);
 
 /*
+ * Leaves the group and waits for commits on their way, at most `timeout_ms`: with the broker gone
+ * rd_kafka_consumer_close() would wait for a minute. Rebalance callbacks are served meanwhile. The client must be
+ * destroyed by kafka_destroy_consumer() then, with no other call before.
+ */
+void kafka_close_consumer(rd_kafka_t *consumer, int timeout_ms);
+
+/* NULL is fine. */
+void kafka_destroy_consumer(rd_kafka_t *consumer);
+
+/*
  * Waits until the topic's metadata is there (it is asked for again until `timeout_ms`); gives the number of partitions.
  * ERROR_RETRY with *partitions 0: the broker knows no such topic; with -1: nobody answered. ERROR_FATAL: the name is
  * invalid or we may not read it.

@@ -19,6 +19,7 @@ enum {
     WAIT_LOG_MS = 10000,    /* what we wait for is said again after this */
     GROWTH_MS = 30000,      /* how soon a new partition is seen */
     RETRY_MS = 200,         /* between two tries of a commit */
+    CLOSE_MS = 2000,        /* for the last commit to reach the broker */
     LAG_MS = 1000,          /* between two commits to the broker while there is more to read, for lag tools … */
     LAG_IDLE_MS = 20,       /* … and at the ends of all partitions, so that who waits for the state sees it at once */
     LETTER_LOG_MS = 1000,   /* dead letters are logged no more often */
@@ -481,7 +482,7 @@ static void *run_thread(void *argument)
     m->failed = run(m, &m->failure) != 0;
     if (m->failed)
         log_error("stream", "state: %s", m->failure.message);
-    rd_kafka_consumer_close(m->client);
+    kafka_close_consumer(m->client, CLOSE_MS);
     atomic_store(&m->stopped, true);
     return NULL;
 }
@@ -517,8 +518,7 @@ static int open_client(struct materialiser *m, struct error *err)
 static void free_materialiser(struct materialiser *m)
 {
     outbox_close(m->outbox);
-    if (m->client != NULL)
-        rd_kafka_destroy(m->client);
+    kafka_destroy_consumer(m->client);
     for (size_t s = 0; s < SOURCES; s++)
         free(m->sources[s].partitions);
     arena_free(&m->arena);

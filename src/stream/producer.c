@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+enum { PURGE_MS = 1000 }; /* what destroying waits for the reports of what was purged */
+
 struct producer {
     rd_kafka_t *client;
     producer_report *report;
@@ -97,8 +99,11 @@ void producer_destroy(struct producer *producer)
 {
     if (producer == NULL)
         return;
-    if (producer->client != NULL)
+    if (producer->client != NULL) {
+        rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_flush(producer->client, PURGE_MS);
         rd_kafka_destroy(producer->client);
+    }
     free(producer);
 }
 

@@ -48,7 +48,7 @@ typedef void producer_report(void *context, void *opaque, const char *topic, int
 int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
                     void *context, struct error *err);
 
-/* Does not wait for messages on their way: flush first. */
+/* Does not wait for messages on their way: flush first. What is not acknowledged is reported as ERROR_RETRY. */
 void producer_destroy(struct producer *producer);
 
 /*

@@ -15,6 +15,7 @@ enum {
     FULL_POLL_MS = 2,      /* the same while the queue is full: how soon it sees room */
     COMMIT_EVERY_MS = 100, /* between two commits while there is something to commit */
     FINAL_COMMIT_MS = 700, /* what stopping waits for the broker to take the last commit */
+    CLOSE_MS = 3000,       /* what stopping waits for the group to be left */
     REPEAT_LOG_MS = 10000, /* the same trouble is logged no more often */
 };
 
@@ -339,7 +340,7 @@ static void *poll_thread(void *argument)
         take(requests, rd_kafka_consumer_poll(requests->client, room ? 0 : FULL_POLL_MS));
     }
     commit_finally(requests);
-    rd_kafka_consumer_close(requests->client);
+    kafka_close_consumer(requests->client, CLOSE_MS);
     return NULL;
 }
 
@@ -393,8 +394,7 @@ static void free_requests(struct requests *requests)
         rd_kafka_queue_destroy(requests->messages);
     if (requests->commits != NULL)
         rd_kafka_queue_destroy(requests->commits);
-    if (requests->client != NULL)
-        rd_kafka_destroy(requests->client);
+    kafka_destroy_consumer(requests->client);
     for (size_t i = 0; i < requests->partition_count; i++)
         window_free(&requests->partitions[i].window);
     free(requests->partitions);

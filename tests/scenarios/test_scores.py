@@ -158,3 +158,21 @@ def test_a_second_signal_stops_at_once(world, schemas):
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=5) == 1
     assert "second signal" in world.log(worker)
+
+
+def test_a_worker_whose_broker_is_gone_stops_within_its_time_limit(world, schemas):
+    fill(world, schemas)
+    worker = world.worker("score.drain_ms=2000")
+    ready(world, worker)
+    producer = world.producer()
+    for number in range(3000):
+        producer.produce("score-requests", value=request(schemas, number))
+        producer.produce("interactions", key="u", value=interaction(schemas["Interaction"], "u", str(number), 4.0, EARLY))
+    producer.flush(30)
+    world.consume("scores", 20)
+    world.broker.kill()
+    time.sleep(0.5)
+    start = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=60)
+    assert time.monotonic() - start < 25, world.log(worker)[-3000:]
