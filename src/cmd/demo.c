@@ -162,7 +162,7 @@ static int replay(struct drive *drive, struct error *err)
         bool late = drive->asked->seconds > 0 && clock_since_ms(start_ns) / 1000 > (double)drive->asked->seconds &&
                     drive->requests >= LEAST_REQUESTS && drive->candidates >= LEAST_CANDIDATES;
         if (!late && next < data->request_count && data->requests[next].ratings[0] == i) {
-            bool explain = every > 0 && next % every == every / 2 && next / every < EXAMPLES;
+            bool explain = every > 1 && next % every == every / 2 && next / every < EXAMPLES;
             if (ask(drive, &data->requests[next++], explain, err) != 0)
                 return -1;
             progress_show(&progress, next,

@@ -312,7 +312,8 @@ int report_print(struct report *report, const struct report_facts *facts, const 
         judge(report, report->rows.item_rate, facts->data, &item, err) != 0 ||
         judge(report, report->rows.item_user_rate, facts->data, &item_user, err) != 0)
         return -1;
-    printf("\nthree answers explained\n" TEXT_FORMAT, TEXT_ARGS(buffer_text(&report->examples)));
+    if (report->examples.size > 0)
+        printf("\nthree answers explained\n" TEXT_FORMAT, TEXT_ARGS(buffer_text(&report->examples)));
     print_counts(report, facts);
     printf("\n    %-28s %-8s %-17s %s    (%zu rows)\n", "", "AUC", "95 % interval", "log loss", report->rows.count);
     print_quality("this model and heads", &model);

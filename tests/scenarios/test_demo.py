@@ -1,6 +1,7 @@
 """The demo's traffic on the tiny model: figures that can be checked, and a planted leak that must be caught."""
 
 import json
+import re
 import subprocess
 
 from conftest import CACHE, PROGRAM, wait_for
@@ -35,5 +36,6 @@ def test_the_demo_measures_answers_that_knew_only_the_past(world, tmp_path):
 def test_a_rating_planted_early_is_caught(world):
     worker, done = drive(world, "--requests", "3", "--plant-leak")
     assert done.returncode == 1
-    assert "LEAKS" in done.stdout and "1 answers knew too much" in done.stdout or "proves nothing" in done.stderr
+    assert "planting a leak" in done.stderr and "proves nothing" in done.stderr
+    assert re.search(r"LEAKS +[1-9]\d* answers knew too much", done.stdout)
     world.stop(worker)
