@@ -233,19 +233,23 @@ int command_produce(int argc, char **argv)
             job.kind = &kinds[i];
     int format = choose(formats, 5, asked.format);
     int32_t event_kind;
-    if (job.kind == NULL)
-        return flags_wrong(&usage, "--type: \"%s\" is none of interaction, item, user, request", asked.type);
-    if (format < 0)
-        return flags_wrong(&usage, "--format: \"%s\" is none of csv, tsv, json, recbole", asked.format);
-    if (!interaction_kind_parse(text_of(asked.kind), &event_kind))
-        return flags_wrong(&usage, "--kind: \"%s\" is no kind of interaction", asked.kind);
-    if (asked.time_unit != NULL && choose(units, 2, asked.time_unit) < 0)
-        return flags_wrong(&usage, "--time-unit: \"%s\" is neither s nor ms", asked.time_unit);
-
-    struct config *config;
-    int code = setup_config("produce", &config_flags, &config);
-    if (code != EXIT_FINE)
+    int code = job.kind == NULL
+                   ? flags_wrong(&usage, "--type: \"%s\" is none of interaction, item, user, request", asked.type)
+               : format < 0 ? flags_wrong(&usage, "--format: \"%s\" is none of csv, tsv, json, recbole", asked.format)
+               : !interaction_kind_parse(text_of(asked.kind), &event_kind)
+                   ? flags_wrong(&usage, "--kind: \"%s\" is no kind of interaction", asked.kind)
+               : asked.time_unit != NULL && choose(units, 2, asked.time_unit) < 0
+                   ? flags_wrong(&usage, "--time-unit: \"%s\" is neither s nor ms", asked.time_unit)
+                   : EXIT_FINE;
+    struct config *config = NULL;
+    if (code == EXIT_FINE)
+        code = setup_config("produce", &config_flags, &config);
+    else
+        flag_list_free(&config_flags.sets);
+    if (code != EXIT_FINE) {
+        flag_list_free(&asked.maps);
         return code;
+    }
     signal(SIGINT, on_interrupt);
     signal(SIGTERM, on_interrupt);
     struct error err;

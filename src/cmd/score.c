@@ -12,7 +12,7 @@
 struct asked {
     const char *user;
     const char *items; /* joined by commas */
-    const char *at;    /* milliseconds since 1970; NULL: now */
+    int64_t at_ms;     /* since 1970 */
     bool explain;
     bool json;
 };
@@ -129,7 +129,7 @@ static int answer_flags(struct session *session, const struct asked *asked, stru
 {
     struct score_request request = {.request_id = text_of("command-line"),
                                     .user_id = text_of(asked->user),
-                                    .timestamp_ms = asked->at ? strtoll(asked->at, NULL, 10) : clock_wall_ms(),
+                                    .timestamp_ms = asked->at_ms,
                                     .explain = asked->explain};
     size_t most = strlen(asked->items) + 1;
     request.candidates = arena_allocate_array(&session->arena, most, sizeof *request.candidates);
@@ -160,8 +160,10 @@ static int answer_lines(struct session *session, struct error *err)
         if (message_from_json(&score_request_type, (struct text){line, (size_t)length}, &request, &session->arena,
                               err) != 0 ||
             answer(session, &request, true, err) != 0) {
-            if (err->kind != ERROR_BAD_INPUT)
-                result = -1;
+            if (err->kind != ERROR_BAD_INPUT) {
+                result = error_wrap(err, "line %zu", number);
+                break;
+            }
             fprintf(stderr, "headrace score: line %zu: %s\n", number, err->message);
             wrong++;
         }
@@ -175,12 +177,12 @@ static int answer_lines(struct session *session, struct error *err)
 int command_score(int argc, char **argv)
 {
     struct config_flags config_flags = {0};
-    struct asked asked = {0};
+    struct asked asked = {.at_ms = clock_wall_ms()};
     const struct flag flags[] = {
         {"user", "ID", FLAG_TEXT, &asked.user, "the user"},
         {"items", "ID,ID,...", FLAG_TEXT, &asked.items,
          "the candidates; without --user and --items: JSON lines on stdin"},
-        {"at", "MS", FLAG_TEXT, &asked.at, "only what happened before counts, ms since 1970 (default: now)"},
+        {"at", "MS", FLAG_NUMBER, &asked.at_ms, "only what happened before counts, ms since 1970 (default: now)"},
         {"explain", NULL, FLAG_SWITCH, &asked.explain, "prompt, similar users, evidence, every exit"},
         {"json", NULL, FLAG_SWITCH, &asked.json, "the response as a JSON line instead of a table"},
         CONFIG_FLAGS(config_flags),
@@ -196,11 +198,10 @@ int command_score(int argc, char **argv)
     int parsed = flags_parse(&usage, argc, argv);
     if (parsed < 0)
         return parsed == FLAGS_DONE ? EXIT_FINE : EXIT_USAGE;
-    if ((asked.user == NULL) != (asked.items == NULL))
+    if ((asked.user == NULL) != (asked.items == NULL)) {
+        flag_list_free(&config_flags.sets);
         return flags_wrong(&usage, "--user and --items go together");
-    char *end = NULL;
-    if (asked.at != NULL && (strtoll(asked.at, &end, 10) < 0 || *end != '\0' || end == asked.at))
-        return flags_wrong(&usage, "--at: \"%s\" is no number of milliseconds", asked.at);
+    }
 
     struct config *config;
     int code = setup_config("score", &config_flags, &config);

@@ -15,6 +15,7 @@ enum {
     FULL_POLL_MS = 2,      /* the same while the queue is full: how soon it sees room */
     COMMIT_EVERY_MS = 100, /* between two commits while there is something to commit */
     FINAL_COMMIT_MS = 700, /* what stopping waits for the broker to take the last commit */
+    COMMITTED_MS = 5000,   /* what an assignment waits for the group's offsets */
     CLOSE_MS = 3000,       /* what stopping waits for the group to be left */
     REPEAT_LOG_MS = 10000, /* the same trouble is logged no more often */
 };
@@ -52,6 +53,7 @@ struct requests {
     /* The poll thread's own. */
     bool commit_on_its_way;
     int64_t last_commit_ns;
+    bool reset_is_error; /* auto.offset.reset */
     rd_kafka_resp_err_t last_trouble;
     int64_t last_trouble_ns;
     size_t queue_capacity;
@@ -207,8 +209,24 @@ static void collect_messages(struct requests *requests, const rd_kafka_topic_par
     }
 }
 
+/*
+ * A partition that the group has never committed begins at its oldest request: nothing that a client has sent is passed
+ * over. One whose committed offset the log no longer holds is then an error (auto.offset.reset=error) and not silence.
+ */
+static void begin_at_the_oldest(struct requests *requests, rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_resp_err_t code = rd_kafka_committed(requests->client, list, COMMITTED_MS);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        log_trouble(requests, code, rd_kafka_err2str(code)); /* librdkafka will ask again */
+    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+        if (list->elems[i].offset < 0)
+            list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+}
+
 static void assign(struct requests *requests, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
+    if (requests->reset_is_error)
+        begin_at_the_oldest(requests, list);
     pthread_mutex_lock(&requests->mutex);
     int rc = begin_partitions(requests, list);
     pthread_mutex_unlock(&requests->mutex);
@@ -359,10 +377,11 @@ static int subscribe(struct requests *requests, struct error *err)
 
 static int open_client(struct requests *requests, const struct requests_settings *settings, struct error *err)
 {
-    /* Nothing that a client has sent may be passed over in silence: a new group begins at the oldest request. */
+    const char *reset = kafka_property_value(&settings->kafka, "auto.offset.reset");
+    requests->reset_is_error = reset == NULL || strcmp(reset, "error") == 0;
     const struct property defaults[] = {
         {"group.id", settings->group_id},
-        {"auto.offset.reset", "earliest"},
+        {"auto.offset.reset", "error"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* how late a topic made after our start is seen */
     };
     static const struct property forced[] = {

@@ -185,18 +185,25 @@ static void what_another_member_took_over_is_not_committed_by_us(void **state)
     assert_int_equal(local_committed("shared", "shared", 1), -1);
 }
 
+/* As after retention has taken what a group that was away for long had not read. */
+static void commit_beyond_the_log(const char *topic, int64_t offset)
+{
+    rd_kafka_t *client = local_consumer(topic, 0, topic);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, 0)->offset = offset;
+    assert_int_equal(rd_kafka_commit(client, list, 0), 0);
+    rd_kafka_topic_partition_list_destroy(list);
+    local_consumer_close(client);
+}
+
 static void a_lost_committed_offset_ends_it_with_the_reason(void **state)
 {
     (void)state;
     struct error err;
     assert_ok(broker_create_topic(local_broker, "gap", 1, &err));
-    struct property properties[LOCAL_PROPERTIES + 1];
-    struct kafka_settings settings = local_settings();
-    memcpy(properties, settings.properties, LOCAL_PROPERTIES * sizeof *properties);
-    properties[LOCAL_PROPERTIES] = (struct property){"auto.offset.reset", "error"};
-    settings = (struct kafka_settings){properties, LOCAL_PROPERTIES + 1, "test"};
-    struct requests *requests;
-    assert_ok(requests_start(&requests, &(struct requests_settings){settings, "gap", "gap", 10}, &err));
+    send_numbers("gap", 0, 5);
+    commit_beyond_the_log("gap", 1000);
+    struct requests *requests = join("gap", 10);
     bool alive = true;
     for (int tries = 0; tries < 1000 && alive; tries++) {
         usleep(10000);
@@ -205,6 +212,7 @@ static void a_lost_committed_offset_ends_it_with_the_reason(void **state)
     assert_false(alive);
     assert_int_equal(err.kind, ERROR_FATAL);
     assert_non_null(strstr(err.message, "gap"));
+    assert_int_equal(requests_progress(requests).taken, 0);
     requests_stop(requests);
 }
 
