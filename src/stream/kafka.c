@@ -186,14 +186,29 @@ static int ask_partitions(rd_kafka_t *client, rd_kafka_topic_t *topic, int timeo
     }
 }
 
+/* A queue gives rebalances as events, callback or not. */
+static void give_up_partitions(rd_kafka_t *consumer, rd_kafka_event_t *event)
+{
+    const char *protocol = rd_kafka_rebalance_protocol(consumer);
+    if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS && protocol != NULL &&
+        strcmp(protocol, "COOPERATIVE") == 0)
+        rd_kafka_error_destroy(rd_kafka_incremental_unassign(consumer, rd_kafka_event_topic_partition_list(event)));
+    else
+        rd_kafka_assign(consumer, NULL);
+}
+
 void kafka_close_consumer(rd_kafka_t *consumer, int timeout_ms)
 {
     enum { SERVE_MS = 20 };
     rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer);
     rd_kafka_error_t *failed = rd_kafka_consumer_close_queue(consumer, queue);
     int64_t start_ns = clock_monotonic_ns();
-    while (failed == NULL && !rd_kafka_consumer_closed(consumer) && clock_since_ms(start_ns) < timeout_ms)
-        rd_kafka_queue_poll_callback(queue, SERVE_MS);
+    while (failed == NULL && !rd_kafka_consumer_closed(consumer) && clock_since_ms(start_ns) < timeout_ms) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, SERVE_MS);
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
+            give_up_partitions(consumer, event);
+        rd_kafka_event_destroy(event); /* NULL is fine; messages that had been fetched are for the next owner */
+    }
     if (failed == NULL && !rd_kafka_consumer_closed(consumer))
         log_warn("stream", "the group was not left in %d ms, its broker does not answer: it will notice by itself",
                  timeout_ms);

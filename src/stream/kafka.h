@@ -53,8 +53,8 @@ int kafka_create_client(rd_kafka_t **client, rd_kafka_type_t type, const struct 
 
 /*
  * Leaves the group and waits for commits on their way, at most `timeout_ms`: with the broker gone
- * rd_kafka_consumer_close() would wait for a minute. Rebalance callbacks are served meanwhile. The client must be
- * destroyed by kafka_destroy_consumer() then, with no other call before.
+ * rd_kafka_consumer_close() would wait for a minute. Partitions are given up without the rebalance callback. The client
+ * must be destroyed by kafka_destroy_consumer() then, with no other call before.
  */
 void kafka_close_consumer(rd_kafka_t *consumer, int timeout_ms);
 
