@@ -6,9 +6,9 @@
  * committed only when that message and all before it in its partition are done (the contiguous prefix). When partitions
  * are taken away, what is unfinished of them is no longer committed by us: their next owner answers it (at least once).
  *
- * A partition that the group has never committed begins at its oldest request. A committed offset that the log no longer
- * holds ends the poll thread with an error (auto.offset.reset=error, unless the user says otherwise): requests were lost
- * and somebody must know.
+ * A partition that the group has never committed begins at its oldest request. A committed offset that the log no
+ * longer holds ends the poll thread with an error (auto.offset.reset=error, unless the user says otherwise): requests
+ * were lost and somebody must know.
  *
  * Threads: requests_next() from one thread, requests_done() from any.
  */
