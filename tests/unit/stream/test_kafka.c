@@ -96,7 +96,7 @@ static void a_missing_topic_and_a_forbidden_one_are_told_apart(void **state)
     assert_ok(kafka_create_client(&client, RD_KAFKA_CONSUMER, &settings, NULL, 0, NULL, NULL, NULL, &err));
     rd_kafka_mock_cluster_t *cluster = rd_kafka_handle_mock_cluster(client);
     rd_kafka_mock_topic_set_error(cluster, "missing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
-    assert_int_equal(kafka_partition_count(client, "missing", 500, &partitions, &err), -1);
+    assert_int_equal(kafka_partition_count(client, "missing", 3000, &partitions, &err), -1);
     assert_int_equal(err.kind, ERROR_RETRY);
     assert_int_equal(partitions, 0);
     rd_kafka_mock_topic_set_error(cluster, "forbidden", RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
