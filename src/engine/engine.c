@@ -204,6 +204,16 @@ static int read_heads(const struct engine *engine, const struct scoring *scoring
     return 0;
 }
 
+/* For who asked for them: the last tokens' hidden states at a visited exit. */
+static void keep_states(const struct engine *engine, const struct scoring *scoring, size_t exit)
+{
+    size_t width = engine->model->width;
+
+    for (size_t i = 0; i < engine->batch.count; i++)
+        memcpy(scoring->prompt->states + (engine->batch.candidates[i].index * scoring->visited_count + exit) * width,
+               engine->batch.hidden + i * width, width * sizeof(float));
+}
+
 /* The candidates' answers at a visited exit; says which of them leave. */
 static void decide(struct engine *engine, const struct scoring *scoring, size_t exit)
 {
@@ -236,6 +246,8 @@ static int run_exit_layer(struct engine *engine, const struct scoring *scoring, 
     struct passage last = batch_last_tokens(batch, before);
     if (forward_finish(&engine->forward, layer, &last, err) != 0 || read_heads(engine, scoring, layer + 1, err) != 0)
         return -1;
+    if (scoring->prompt->states != NULL && scoring->prompt->explain)
+        keep_states(engine, scoring, exit);
     decide(engine, scoring, exit);
     if (layer + 1 == engine->model->layer_count) {
         batch->count = 0;

@@ -50,8 +50,10 @@ struct engine_prompt {
     const int32_t *tokens; /* the candidates' token ids, one candidate after the other */
     const size_t *offsets; /* candidate c is tokens[offsets[c] .. offsets[c + 1]), at least 1 token each */
     size_t candidate_count;
-    bool explain; /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
-                     being FULL, never asks; the answer stays the rule's */
+    bool explain;  /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
+                      being FULL, never asks; the answer stays the rule's */
+    float *states; /* NULL, or with `explain`: gets (candidate_count, exits, width), each candidate's last token's
+                      residual stream after each exit's layer, in the model's own basis; heads are trained on it */
 };
 
 struct engine_exit {
