@@ -33,7 +33,7 @@ size_t tensor_row_bytes(enum tensor_type type, size_t columns)
     return columns / formats[type].values * formats[type].bytes;
 }
 
-static size_t place_in_file(const struct tensor *tensor, size_t row)
+size_t tensor_place(const struct tensor *tensor, size_t row)
 {
     if (tensor->halves == 0)
         return row;
@@ -53,7 +53,7 @@ static void add_update(const struct low_rank *update, size_t row, size_t columns
 
 void tensor_row(const struct tensor *tensor, size_t row, float *out)
 {
-    row = place_in_file(tensor, row);
+    row = tensor_place(tensor, row);
     formats[tensor->type].read(tensor->data + row * tensor->row_bytes, tensor->columns / formats[tensor->type].values,
                                out);
     for (const struct low_rank *update = tensor->update; update != NULL; update = update->next)

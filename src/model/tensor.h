@@ -44,9 +44,9 @@ struct tensor {
     size_t rows;    /* product of the other dimensions; 1 for a vector */
     const uint8_t *data;
     size_t row_bytes;
-    size_t halves;                 /* 0; or rows come in groups of so many, each group's second half between its first:
-                                      row 2i is the file's row i, row 2i + 1 the file's row i + halves / 2 */
-    const struct low_rank *update; /* NULL: none */
+    size_t halves;           /* 0; or rows come in groups of so many, each group's second half between its first:
+                                row 2i is the file's row i, row 2i + 1 the file's row i + halves / 2 */
+    struct low_rank *update; /* NULL: none */
 };
 
 /* NULL when we do not read that type. */
@@ -57,6 +57,9 @@ const char *tensor_types_supported(void);
 
 /* Bytes of a row of so many values; 0 when the type's blocks do not fit into it. */
 size_t tensor_row_bytes(enum tensor_type type, size_t columns);
+
+/* Where in the file a row lies: elsewhere only with `halves`. */
+size_t tensor_place(const struct tensor *tensor, size_t row);
 
 /* Writes one row as floats: `columns` of them. */
 void tensor_row(const struct tensor *tensor, size_t row, float *out);
