@@ -32,6 +32,7 @@ struct product_job {
 struct attention_job {
     struct forward *forward;
     const struct passage *passage;
+    const struct model_layer *layer; /* its biases */
 };
 
 size_t stretch_floats(const struct weights *weights, size_t length)
@@ -172,6 +173,13 @@ static void rotate(const struct forward *forward, float *vector, size_t position
     }
 }
 
+/* Of a head, before it is rotated; NULL: the model has none. */
+static void add_bias(const float *bias, size_t head, size_t size, float *vector)
+{
+    for (size_t i = 0; bias != NULL && i < size; i++)
+        vector[i] += bias[head * size + i];
+}
+
 /* Puts a span's keys and values where attention finds them. */
 static void keep_task(void *argument, size_t index, size_t worker)
 {
@@ -187,12 +195,14 @@ static void keep_task(void *argument, size_t index, size_t worker)
         float *row = forward->key_value + (span->row + i) * 2 * width;
         size_t token = span->token + i;
         for (size_t head = 0; head < model->key_heads; head++) {
-            float *key = row + head * size;
+            float *key = row + head * size, *value = row + width + head * size;
+            add_bias(job->layer->key_bias, head, size, key);
+            add_bias(job->layer->value_bias, head, size, value);
             rotate(forward, key, before + token, 1.0f);
             float *to = keys_of(span->own, model, head) + token / panel * panel * size + token % panel;
             for (size_t k = 0; k < size; k++)
                 to[k * panel] = key[k];
-            memcpy(values_of(span->own, model, head) + token * size, row + width + head * size, size * sizeof *row);
+            memcpy(values_of(span->own, model, head) + token * size, value, size * sizeof *value);
         }
     }
 }
@@ -253,8 +263,11 @@ static void attention_task(void *argument, size_t index, size_t worker)
     float scale = (float)(1.0 / sqrt((double)size));
     float *scores = forward->scratch + worker * forward->scratch_size;
 
-    for (size_t i = 0; i < span->count; i++)
-        rotate(forward, forward->query + ((span->row + i) * model->heads + head) * size, past + span->token + i, scale);
+    for (size_t i = 0; i < span->count; i++) {
+        float *query = forward->query + ((span->row + i) * model->heads + head) * size;
+        add_bias(job->layer->query_bias, head, size, query);
+        rotate(forward, query, past + span->token + i, scale);
+    }
     for (size_t i = 0; i < span->count; i += tile)
         attend(forward, before, span->own, span->row + i, span->token + i,
                span->count - i < tile ? span->count - i : tile, head, scores);
@@ -273,7 +286,7 @@ static int check_finite(struct forward *forward, size_t layer, struct error *err
 int forward_enter(struct forward *forward, size_t layer, const struct passage *passage, struct error *err)
 {
     const struct layer_weights *weights = &forward->weights->layers[layer];
-    struct attention_job job = {forward, passage};
+    struct attention_job job = {forward, passage, &forward->weights->model->layers[layer]};
 
     norm_rows(forward, passage, weights->attention_norm);
     multiply_rows(forward, passage, &weights->key_value, forward->normed, forward->key_value, false);
@@ -284,7 +297,7 @@ int forward_enter(struct forward *forward, size_t layer, const struct passage *p
 int forward_finish(struct forward *forward, size_t layer, const struct passage *passage, struct error *err)
 {
     const struct layer_weights *weights = &forward->weights->layers[layer];
-    struct attention_job job = {forward, passage};
+    struct attention_job job = {forward, passage, &forward->weights->model->layers[layer]};
 
     norm_rows(forward, passage, weights->attention_norm);
     multiply_rows(forward, passage, &weights->query, forward->normed, forward->query, false);
@@ -310,6 +323,8 @@ static int make_rotations(struct forward *forward, struct error *err)
 
     for (size_t i = 0; i < pairs; i++) {
         double frequency = pow(model->rope_base, -2.0 * (double)i / (double)model->head_size);
+        if (model->rope_factors != NULL)
+            frequency /= (double)model->rope_factors[i];
         for (size_t position = 0; position < model->context; position++) {
             forward->cosines[position * pairs + i] = (float)cos((double)position * frequency);
             forward->sines[position * pairs + i] = (float)sin((double)position * frequency);
