@@ -125,16 +125,21 @@ int setup_answering(const struct config *config, struct answering *answering, st
     *answering = (struct answering){.model_id = "none"};
     if (config_choice(config, "engine.backend") != 0)
         return 0;
-    const struct exit_rule rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
-                                   .window = (size_t)config_integer(config, "exit.window"),
-                                   .threshold = (float)config_number(config, "exit.threshold")};
     int64_t threads = config_integer(config, "engine.threads");
     if (threads == 0)
         threads = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct engine_settings settings = {
+        .rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
+                 .window = (size_t)config_integer(config, "exit.window"),
+                 .threshold = (float)config_number(config, "exit.threshold")},
+        .threads = (size_t)threads,
+        .mode = (enum engine_mode)config_choice(config, "engine.mode"),
+        .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
+    };
 
     int64_t start_ns = clock_monotonic_ns();
     if (setup_prompt(config, answering, err) != 0 || load_heads(config, answering, err) != 0 ||
-        engine_create(&answering->engine, &answering->model, &answering->heads, &rule, (size_t)threads, err) != 0) {
+        engine_create(&answering->engine, &answering->model, &answering->heads, &settings, err) != 0) {
         setup_answering_close(answering);
         return -1;
     }

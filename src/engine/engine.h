@@ -11,12 +11,12 @@
  * threads: no sum is split over the inner dimension, and every row's sums run in the same order whatever tile it falls
  * in.
  *
- * Numbers: float, sums in float; kernels for the baseline, AVX2 and AVX-512 (picked by the processor at start), the
- * latter two with fused multiply-add, none with contraction left to the compiler. Between instruction sets the numbers
- * agree within rounding.
+ * Numbers: sums in float, operands as the mode says; the instruction set is picked by the processor at start. Between
+ * instruction sets the numbers agree within rounding.
  *
- * Memory: 4 bytes a weight without the embedding; per prefix token 8 * key_heads * head_size bytes a layer; candidates
- * run in groups of about 2048 tokens, so that a prompt of any number of them needs no more than that.
+ * Memory: the weights without the embedding, 4 bytes each in F32, 2 in BF16, 1 in INT8; per prefix token 2 * key_heads
+ * * head_size numbers a layer (4 bytes each in F32, else 2); candidates run in groups of about 2048 tokens, so that a
+ * prompt of any number of them needs no more than that.
  *
  * Threads: one engine_score() at a time; it uses a pool of its own.
  */
@@ -35,13 +35,26 @@ enum { ENGINE_MAX_EXITS = 16, ENGINE_MAX_WINDOW = 16 };
 
 struct engine;
 
+/* AUTO: the fastest mode on this instruction set that keeps the heads' accuracy. */
+enum engine_mode { ENGINE_MODE_AUTO, ENGINE_F32, ENGINE_BF16, ENGINE_INT8 };
+
+/* AUTO: the best that the processor has. SCALAR is plain C, on every processor. */
+enum engine_cpu { ENGINE_CPU_AUTO, ENGINE_SCALAR, ENGINE_AVX2, ENGINE_AVX512 };
+
+struct engine_settings {
+    struct exit_rule rule;
+    size_t threads; /* at least 1 */
+    enum engine_mode mode;
+    enum engine_cpu cpu;
+};
+
 /*
- * Unpacks the weights (0.1 s for 35 million of them on two cores, and 4 bytes a weight). `model` and `heads` must
- * outlive the engine. A rule that can fire at none of the exits is an error; exits too shallow for the rule's window
- * are logged once and passed over.
+ * Unpacks the weights. `model` and `heads` must outlive the engine. A rule that can fire at none of the exits is an
+ * error, and so is an instruction set that the processor lacks; exits too shallow for the rule's window are logged once
+ * and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
-                  const struct exit_rule *rule, size_t threads, struct error *err);
+                  const struct engine_settings *settings, struct error *err);
 void engine_destroy(struct engine *engine);
 
 struct engine_prompt {
@@ -89,5 +102,8 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
  * which its candidate leaves, unless it is the last token) it does not.
  */
 uint64_t engine_token_layers(const struct engine *engine);
+
+/* "bf16 on avx512": what AUTO came to. Holds as long as the engine. */
+const char *engine_arithmetic(const struct engine *engine);
 
 #endif
