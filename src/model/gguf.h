@@ -44,6 +44,8 @@ int gguf_text_array(const struct gguf *gguf, const char *key, size_t *count, str
 struct text gguf_text_at(const struct gguf *gguf, const char *key, size_t index);
 int gguf_int_array(const struct gguf *gguf, const char *key, size_t *count, struct error *err);
 int64_t gguf_int_at(const struct gguf *gguf, const char *key, size_t index);
+int gguf_float_array(const struct gguf *gguf, const char *key, size_t *count, struct error *err);
+double gguf_float_at(const struct gguf *gguf, const char *key, size_t index);
 
 /* Keys in the file's order, a printable value each (long ones and arrays shortened): for `inspect`. */
 size_t gguf_key_count(const struct gguf *gguf);
