@@ -87,12 +87,27 @@ const char *setup_instance(const struct config *config, char name[128])
     return name;
 }
 
+/* model.lora, if it names one. */
+static int merge_adapter(const struct config *config, struct model *model, struct error *err)
+{
+    const char *path = config_text(config, "model.lora");
+    struct gguf *adapter;
+    if (*path == '\0')
+        return 0;
+    if (gguf_open(&adapter, path, err) != 0)
+        return error_wrap(err, "model.lora");
+    int result = model_merge_lora(model, adapter, err);
+    gguf_close(adapter);
+    return result == 0 ? 0 : error_wrap(err, "model.lora");
+}
+
 int setup_prompt(const struct config *config, struct answering *answering, struct error *err)
 {
     const char *path = config_text(config, "model.path");
     if (*path == '\0')
         return error_set(err, ERROR_BAD_INPUT, "model.path names no file: give one, or set engine.backend to none");
     if (gguf_open(&answering->gguf, path, err) != 0 || model_load(&answering->model, answering->gguf, err) != 0 ||
+        merge_adapter(config, &answering->model, err) != 0 ||
         tokenizer_create(&answering->tokenizer, answering->gguf, err) != 0 ||
         prompt_load(&answering->prompt, config_text(config, "prompt.template"), answering->tokenizer, err) != 0)
         return -1;

@@ -88,6 +88,7 @@ const struct config_option config_options[] = {
     TEXT("prompt.template", "", "Template file (empty: the built-in one for movies)"),
 
     TEXT("model.path", "", "GGUF file; needed to score unless engine.backend is none"),
+    TEXT("model.lora", "", "GGUF file of a LoRA adapter, merged into the weights (empty: none)"),
     TEXT("model.id", "", "Name of the model in answers (empty: general.name of the file)"),
 
     INTEGER("engine.threads", "0", "Threads that compute (0: one a processor)", 0, 1024),
