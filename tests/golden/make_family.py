@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes family_llama3.gguf, family_qwen2.gguf and family_states.json beside this script.
+"""Writes family_llama3.gguf, family_lora.gguf, family_qwen2.gguf and family_states.json beside this script.
 
 Two decoders with random weights, as small as can be: a Llama with Llama 3's rotary factors and output rows of its own,
-and a Qwen2 with biases. The hidden states after every layer come from Hugging Face transformers in float64, which shares
+a LoRA adapter for it, and a Qwen2 with biases. The hidden states after every layer come from Hugging Face transformers in float64, which shares
 no code with ours: pip install torch transformers gguf
 """
 
@@ -33,6 +33,7 @@ LLAMA3 = dict(
     original_max_position_embeddings=64,
 )
 LENGTH = 24
+RANK, ALPHA = 4, 6.0
 MATRICES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -104,6 +105,30 @@ def write(model, architecture, path):
     writer.close()
 
 
+def adapt(model, seed, path):
+    """Writes an adapter of two matrices a layer, and adds its products to the model's weights."""
+    generator = torch.Generator().manual_seed(seed)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", ALPHA)
+    for index, layer in enumerate(model.model.layers):
+        for part, matrix in [("attn_q", layer.self_attn.q_proj), ("ffn_down", layer.mlp.down_proj)]:
+            rows, columns = matrix.weight.shape
+            a = (torch.randn(RANK, columns, generator=generator) / columns**0.5).half().double()
+            b = torch.randn(rows, RANK, generator=generator).half().double()
+            matrix.weight.data += ALPHA / RANK * b @ a
+            if part == "attn_q":
+                b = interleave(b, model.config.num_attention_heads)
+            name = f"blk.{index}.{part}.weight"
+            writer.add_tensor(name + ".lora_a", a.numpy().astype(numpy.float16))
+            writer.add_tensor(name + ".lora_b", b.numpy().astype(numpy.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def states(model, tokens):
     kept = []
     hooks = [layer.register_forward_hook(lambda _, __, out: kept.append(out)) for layer in model.model.layers]
@@ -124,13 +149,20 @@ def main():
         )
     )
     golden = []
+
+    def keep(seed, model, file, adapter):
+        tokens = numpy.random.default_rng(seed).integers(0, SHAPE["vocab_size"], LENGTH).tolist()
+        rows = [[round(float(value), 6) for value in out[-1]] for out in states(model, tokens)]
+        entry = {"file": file, "adapter": adapter, "tokens": tokens, "last_token_after_layer": rows}
+        golden.append(json.dumps(entry, separators=(",", ":")))
+
     for seed, (name, architecture, model) in enumerate([("llama3", "llama", llama), ("qwen2", "qwen2", qwen2)]):
         randomise(model, seed)
         file = f"family_{name}.gguf"
         write(model, architecture, os.path.join(HERE, file))
-        tokens = numpy.random.default_rng(seed).integers(0, SHAPE["vocab_size"], LENGTH).tolist()
-        rows = [[round(float(value), 6) for value in out[-1]] for out in states(model, tokens)]
-        golden.append(json.dumps({"file": file, "tokens": tokens, "last_token_after_layer": rows}, separators=(",", ":")))
+        keep(seed, model, file, "")
+    adapt(llama, 2, os.path.join(HERE, "family_lora.gguf"))
+    keep(2, llama, "family_llama3.gguf", "family_lora.gguf")
     with open(os.path.join(HERE, "family_states.json"), "w") as file:
         file.write("[\n" + ",\n".join(golden) + "\n]\n")
 

@@ -1,4 +1,4 @@
-/* Llama 3's rotary factors, an output of its own, Qwen2's halves and biases: against Hugging Face transformers. */
+/* Llama 3's rotary factors, an adapter, Qwen2's halves and biases: against Hugging Face transformers. */
 #include <math.h>
 #include <string.h>
 
@@ -7,13 +7,36 @@
 #include "real_model.h"
 #include "tiny.h"
 
-static void compare(const char *path, json_t *entry)
+/* The file under tests/golden that a member of `entry` names; "" when it names none. */
+static const char *golden_path(const json_t *entry, const char *member, char path[512])
+{
+    const char *name = json_string_value(json_object_get(entry, member));
+    assert_non_null(name);
+    snprintf(path, 512, *name == '\0' ? "" : HEADRACE_GOLDEN "/%s", name);
+    return path;
+}
+
+static void merge_adapter(struct model *model, const char *path)
+{
+    struct gguf *adapter;
+    struct error err;
+    if (gguf_open(&adapter, path, &err) != 0 || model_merge_lora(model, adapter, &err) != 0)
+        fail_msg("%s", err.message);
+    gguf_close(adapter);
+}
+
+static void compare(json_t *entry)
 {
     static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
     struct tiny made;
     struct error err;
-    if (gguf_open(&made.gguf, path, &err) != 0 || model_load(&made.model, made.gguf, &err) != 0 ||
-        heads_from_output(&made.heads, &made.model, NULL, 0, 1, 2, &err) != 0)
+    char path[512], adapter[512];
+    if (gguf_open(&made.gguf, golden_path(entry, "file", path), &err) != 0 ||
+        model_load(&made.model, made.gguf, &err) != 0)
+        fail_msg("%s", err.message);
+    if (*golden_path(entry, "adapter", adapter) != '\0')
+        merge_adapter(&made.model, adapter);
+    if (heads_from_output(&made.heads, &made.model, NULL, 0, 1, 2, &err) != 0)
         fail_msg("%s", err.message);
     struct engine *engine = tiny_engine(&made, full, 1);
 
@@ -32,7 +55,7 @@ static void compare(const char *path, json_t *entry)
             double expected = json_number_value(json_array_get(json_array_get(layers, layer - 1), i));
             double found = (double)states[(length - 1) * width + i];
             if (!(fabs(found - expected) < 1e-4 * (1 + fabs(expected))))
-                fail_msg("%s, layer %zu: value %zu is %g, must be %g", path, layer, i, found, expected);
+                fail_msg("%s %s, layer %zu: value %zu is %g, must be %g", path, adapter, layer, i, found, expected);
         }
     }
     free(tokens);
@@ -46,13 +69,8 @@ static void hidden_states_are_those_of_the_reference(void **state)
     (void)state;
     json_t *golden = golden_json("family_states.json"), *entry;
     size_t at;
-    assert_int_equal(json_array_size(golden), 2);
-    json_array_foreach(golden, at, entry)
-    {
-        char path[512];
-        snprintf(path, sizeof path, HEADRACE_GOLDEN "/%s", json_string_value(json_object_get(entry, "file")));
-        compare(path, entry);
-    }
+    assert_int_equal(json_array_size(golden), 3);
+    json_array_foreach(golden, at, entry) compare(entry);
     json_decref(golden);
 }
 
