@@ -8,73 +8,21 @@
 
 #include "base/clock.h"
 #include "base/random.h"
-#include "model/gguf_bytes.h"
+#include "model/conventions.h"
 #include "model/golden_bytes.h"
-#include "model/tokenizer.h"
 #include "real_model.h"
-
-static const char *const conventions[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "sentencepiece"};
-enum { CONVENTIONS = sizeof conventions / sizeof *conventions, SENTENCEPIECE = CONVENTIONS - 1 };
 
 static struct error err;
 static json_t *golden;
 static struct tokenizer *tokenizers[CONVENTIONS];
-
-static void put_texts(struct gguf_bytes *bytes, const char *key, const json_t *texts)
-{
-    put_key_array(bytes, key, 8, json_array_size(texts));
-    for (size_t i = 0; i < json_array_size(texts); i++)
-        put_string(&bytes->keys, json_string_value(json_array_get(texts, i)));
-}
-
-static void put_pieces(struct gguf_bytes *bytes, const json_t *pieces)
-{
-    const json_t *scores = json_object_get(pieces, "scores"), *types = json_object_get(pieces, "types");
-    put_key_text(bytes, "tokenizer.ggml.model", "llama");
-    put_texts(bytes, "tokenizer.ggml.tokens", json_object_get(pieces, "tokens"));
-    put_key_array(bytes, "tokenizer.ggml.scores", 6, json_array_size(scores));
-    for (size_t i = 0; i < json_array_size(scores); i++) {
-        float score = (float)json_number_value(json_array_get(scores, i));
-        buffer_append(&bytes->keys, &score, sizeof score);
-    }
-    put_key_array(bytes, "tokenizer.ggml.token_type", 5, json_array_size(types));
-    for (size_t i = 0; i < json_array_size(types); i++)
-        put_u32(&bytes->keys, (uint32_t)json_integer_value(json_array_get(types, i)));
-    put_key_u32(bytes, "tokenizer.ggml.bos_token_id", (uint32_t)json_integer_value(json_object_get(pieces, "bos")));
-}
-
-static void put_byte_level(struct gguf_bytes *bytes, const json_t *byte_level, const char *pretokenizer)
-{
-    const json_t *tokens = json_object_get(byte_level, "tokens");
-    put_key_text(bytes, "tokenizer.ggml.model", "gpt2");
-    put_key_text(bytes, "tokenizer.ggml.pre", pretokenizer);
-    put_texts(bytes, "tokenizer.ggml.tokens", tokens);
-    put_texts(bytes, "tokenizer.ggml.merges", json_object_get(byte_level, "merges"));
-    put_key_array(bytes, "tokenizer.ggml.token_type", 5, json_array_size(tokens));
-    for (size_t i = 0; i < json_array_size(tokens); i++)
-        put_u32(&bytes->keys, 1);
-}
 
 static int set_up(void **state)
 {
     (void)state;
     golden = golden_json("tokenizers.json");
     assert_non_null(golden);
-    for (size_t i = 0; i < CONVENTIONS; i++) {
-        struct gguf_bytes bytes = {0};
-        struct gguf *gguf;
-        size_t size;
-        if (i == SENTENCEPIECE)
-            put_pieces(&bytes, json_object_get(golden, "sentencepiece"));
-        else
-            put_byte_level(&bytes, json_object_get(golden, "byte_level"), conventions[i]);
-        uint8_t *file = finish_bytes(&bytes, &size);
-        if (gguf_open_memory(&gguf, file, size, conventions[i], &err) != 0 ||
-            tokenizer_create(&tokenizers[i], gguf, &err) != 0)
-            fail_msg("%s", err.message);
-        gguf_close(gguf);
-        free(file);
-    }
+    for (size_t i = 0; i < CONVENTIONS; i++)
+        tokenizers[i] = convention_tokenizer(golden, i);
     return 0;
 }
 
