@@ -180,6 +180,11 @@ void byte_level_destroy(struct byte_level *bytes)
     free(bytes);
 }
 
+bool byte_level_adds_bos(const struct byte_level *bytes)
+{
+    return pretokenizer_adds_bos(bytes->pretokenizer);
+}
+
 /* A rule of merge.h: symbols are token ids. */
 static bool find_pair(const void *self, int32_t place, int32_t left, int32_t right, uint32_t *rank, int32_t *joined)
 {

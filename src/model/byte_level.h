@@ -21,6 +21,9 @@ int byte_level_create(struct byte_level **created, const struct vocabulary *voca
                       struct error *err);
 void byte_level_destroy(struct byte_level *bytes);
 
+/* Whether BOS stands before every sequence where the file does not say. */
+bool byte_level_adds_bos(const struct byte_level *bytes);
+
 /* `text` is well-formed UTF-8. */
 int byte_level_encode(const struct byte_level *bytes, struct text text, struct merge *merge, struct tokens *out,
                       struct error *err);

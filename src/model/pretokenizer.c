@@ -29,11 +29,12 @@
 static const struct known {
     const char *name, *pattern;
     bool takes_whole; /* "ignore_merges" in the model's tokenizer.json */
+    bool adds_bos;    /* many of Llama 3's files leave that out */
 } known[] = {
-    {"smollm", WORDS "|\\p{N}|" SIGNS "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+", false},
-    {"gpt-2", WORDS "| ?\\p{N}+|" SIGNS "|" SPACES, false},
-    {"llama-bpe", ANY_WORDS "|\\p{N}{1,3}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, true},
-    {"qwen2", ANY_WORDS "|\\p{N}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, false},
+    {"smollm", WORDS "|\\p{N}|" SIGNS "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+", false, false},
+    {"gpt-2", WORDS "| ?\\p{N}+|" SIGNS "|" SPACES, false, false},
+    {"llama-bpe", ANY_WORDS "|\\p{N}{1,3}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, true, true},
+    {"qwen2", ANY_WORDS "|\\p{N}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, false, false},
 };
 enum { KNOWN = sizeof known / sizeof *known };
 
@@ -105,6 +106,11 @@ void pretokenizer_destroy(struct pretokenizer *pretokenizer)
 bool pretokenizer_takes_whole(const struct pretokenizer *pretokenizer)
 {
     return pretokenizer->known->takes_whole;
+}
+
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer)
+{
+    return pretokenizer->known->adds_bos;
 }
 
 struct pretokenizer_match *pretokenizer_match_create(void)

@@ -21,6 +21,9 @@ void pretokenizer_destroy(struct pretokenizer *pretokenizer);
 /* Whether by this convention a piece that is a token as a whole is taken as such, before any merge. */
 bool pretokenizer_takes_whole(const struct pretokenizer *pretokenizer);
 
+/* Whether by this convention BOS stands before every sequence where the file does not say. */
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer);
+
 /* Scratch memory of a caller; NULL without memory. */
 struct pretokenizer_match *pretokenizer_match_create(void);
 void pretokenizer_match_destroy(struct pretokenizer_match *match);

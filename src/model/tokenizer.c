@@ -35,11 +35,12 @@ static int read_flag(const struct gguf *gguf, const char *key, bool *flag, struc
     return gguf_has(gguf, key) ? gguf_bool(gguf, key, flag, err) : 0;
 }
 
-/* Where the file is silent, SentencePiece's vocabularies open with BOS and a blank, byte-level ones with neither. */
-static int read_conventions(struct tokenizer *tokenizer, const struct gguf *gguf, bool is_sentencepiece,
-                            struct error *err)
+/* Where the file is silent, SentencePiece's vocabularies open with BOS and a blank, byte-level ones mostly with
+ * neither. */
+static int read_conventions(struct tokenizer *tokenizer, const struct gguf *gguf, struct error *err)
 {
-    bool add_bos = is_sentencepiece, add_eos = false;
+    bool is_sentencepiece = tokenizer->pieces != NULL, add_eos = false;
+    bool add_bos = is_sentencepiece || byte_level_adds_bos(tokenizer->bytes);
     uint64_t bos;
     tokenizer->opens_with_blank = is_sentencepiece;
     if (read_flag(gguf, "tokenizer.ggml.add_bos_token", &add_bos, err) != 0 ||
@@ -70,11 +71,11 @@ static int read_tokenizer(struct tokenizer *tokenizer, const struct gguf *gguf, 
                          "key tokenizer.ggml.model is " TEXT_FORMAT "; supported: gpt2 (byte-level BPE), llama "
                          "(SentencePiece)",
                          TEXT_ARGS(text_prefix(model, 64)));
-    if (vocabulary_read(&tokenizer->vocabulary, gguf, err) != 0 ||
-        read_conventions(tokenizer, gguf, is_sentencepiece, err) != 0)
+    if (vocabulary_read(&tokenizer->vocabulary, gguf, err) != 0)
         return -1;
-    return is_sentencepiece ? sentencepiece_create(&tokenizer->pieces, &tokenizer->vocabulary, gguf, err)
-                            : byte_level_create(&tokenizer->bytes, &tokenizer->vocabulary, gguf, err);
+    int created = is_sentencepiece ? sentencepiece_create(&tokenizer->pieces, &tokenizer->vocabulary, gguf, err)
+                                   : byte_level_create(&tokenizer->bytes, &tokenizer->vocabulary, gguf, err);
+    return created == 0 ? read_conventions(tokenizer, gguf, err) : -1;
 }
 
 int tokenizer_create(struct tokenizer **tokenizer, const struct gguf *gguf, struct error *err)

@@ -62,7 +62,7 @@ def byte_level(pre):
     tokens = ["<s>"] + sorted(byte_alphabet().values()) + ["li", "ke", "like", "\u0120like", "12", "\u010a\u010a"]
     merges = ["l i", "k e", "li ke", "\u0120 like", "1 2", "\u010a \u010a"]
     return vocabulary("gpt2", tokens, [3] + [1] * (len(tokens) - 1), key("tokenizer.ggml.pre", STRING, pre),
-                      array("tokenizer.ggml.merges", STRING, merges))
+                      array("tokenizer.ggml.merges", STRING, merges), key("tokenizer.ggml.bos_token_id", UINT32, 0))
 
 
 def pieces():

@@ -46,6 +46,7 @@ static inline void put_byte_level(struct gguf_bytes *bytes, const json_t *byte_l
     put_key_array(bytes, "tokenizer.ggml.token_type", 5, json_array_size(tokens));
     for (size_t i = 0; i < json_array_size(tokens); i++)
         put_u32(&bytes->keys, 1);
+    put_key_u32(bytes, "tokenizer.ggml.bos_token_id", 0);
 }
 
 /* Of conventions[index]; never NULL. */

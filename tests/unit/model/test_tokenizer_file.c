@@ -151,7 +151,7 @@ static void a_piece_is_taken_whole_in_llama_bpe_only(void **state)
                                     {"a b"},
                                     "1111113",
                                     NULL,
-                                    false};
+                                    true};
     struct tokenizer *tokenizer = create_sound(&vocabulary);
     assert_ids(tokenizer, "abc", "4");
     assert_ids(tokenizer, "abca", "3 2 0");
@@ -226,6 +226,11 @@ static void a_start_token_is_told_where_the_file_wants_one(void **state)
     tokenizer_destroy(tokenizer);
     vocabulary.with_bos = false;
     assert_refused(&vocabulary, "key tokenizer.ggml.bos_token_id is missing");
+    vocabulary = sound;
+    vocabulary.pre = "llama-bpe"; /* says so by its name */
+    tokenizer = create_sound(&vocabulary);
+    assert_int_equal(tokenizer_bos(tokenizer), 1);
+    tokenizer_destroy(tokenizer);
 }
 
 static void a_vocabulary_that_is_not_understood_is_refused(void **state)
