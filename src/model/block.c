@@ -168,22 +168,30 @@ void blocks_q5_k(const uint8_t *block, size_t count, float *out)
 }
 
 /*
- * Low four bits, upper two bits, 16 signed scales, the scale of the scales; steps around 32. A half of the block has
- * four parts of 32: the low bits of the first two and of the last two lie in the same bytes, the upper bits of all
- * four.
+ * A half of a large block, eight parts of 16 values: the low bits of the first four and of the last four lie in the
+ * same bytes, the upper bits of every other two. Steps around 32.
  */
+static void half_block_6(const uint8_t *low, const uint8_t *high, const uint8_t *scales, float scale, float *out)
+{
+    for (size_t part = 0; part < 8; part++, out += SIX_BIT_PART) {
+        const uint8_t *four = low + part % 4 * SIX_BIT_PART, *two = high + part % 2 * SIX_BIT_PART;
+        unsigned four_shift = part < 4 ? 0 : 4, two_shift = (unsigned)part / 2 * 2;
+        float part_scale = scale * (float)(int8_t)scales[part];
+        for (size_t i = 0; i < SIX_BIT_PART; i++) {
+            int step = (four[i] >> four_shift & 0x0f) | (two[i] >> two_shift & 3) << 4;
+            out[i] = part_scale * (float)(step - 32);
+        }
+    }
+}
+
+/* Low four bits, upper two bits, 16 signed scales, the scale of the scales. */
 void blocks_q6_k(const uint8_t *block, size_t count, float *out)
 {
-    for (; count > 0; count--) {
+    for (; count > 0; count--, out += LARGE) {
         const uint8_t *low = block, *high = low + LARGE_STEPS, *scales = high + HIGH_BITS_6;
         float scale = read_half(scales + LARGE / SIX_BIT_PART);
-        for (size_t i = 0; i < LARGE; i++) {
-            size_t half = i / 128, part = i % 128 / PART, at = i % PART;
-            uint32_t four = low[half * 64 + part % 2 * PART + at], two = high[half * PART + at];
-            int step = (int)((four >> (part < 2 ? 0 : 4) & 0x0f) | (two >> 2 * part & 3) << 4) - 32;
-            out[i] = scale * (float)(int8_t)scales[i / SIX_BIT_PART] * (float)step;
-        }
+        half_block_6(low, high, scales, scale, out);
+        half_block_6(low + LARGE_STEPS / 2, high + HIGH_BITS_6 / 2, scales + 8, scale, out + LARGE / 2);
         block = scales + LARGE / SIX_BIT_PART + HALF;
-        out += LARGE;
     }
 }
