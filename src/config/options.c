@@ -93,8 +93,7 @@ const struct config_option config_options[] = {
 
     INTEGER("engine.threads", "0", "Threads that compute (0: one a processor)", 0, 1024),
     CHOICE("engine.backend", "cpu", "With none, exit 0 answers: the evidence alone, no model", "cpu", "none"),
-    CHOICE("engine.mode", "auto",
-           "Numbers of the products: float, bfloat16, 8-bit integers; auto: the fastest that keeps the answers' order",
+    CHOICE("engine.mode", "auto", "Products in float, bfloat16, 8-bit integers; auto: the fastest that keeps the order",
            "auto", "f32", "bf16", "int8"),
     CHOICE("engine.cpu", "auto", "Instruction set; auto: the best that the processor has", "auto", "scalar", "avx2",
            "avx512"),
