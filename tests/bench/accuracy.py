@@ -157,7 +157,7 @@ def read_flags():
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--cpu", default="auto", help="instruction set: auto, scalar, avx2, avx512")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompts", type=int, default=120, help="each with 20 candidates")
+    parser.add_argument("--prompts", type=int, default=150, help="each with 20 candidates")
     parser.add_argument("--modes", help="joined by commas; without: the default mode and bf16")
     return parser.parse_args()
 
