@@ -18,6 +18,7 @@ struct engine {
     size_t window; /* layers whose probabilities an exit looks at, its own included */
     const struct backend *backend;
     struct device *device;
+    struct prefix_cache cache;
     struct prefix prefix;
 
     struct candidate *candidates; /* of a group, for the backend */
@@ -111,6 +112,8 @@ int engine_create(struct engine **out, const struct model *model, const struct h
         engine_destroy(engine);
         return -1;
     }
+    engine->cache = (struct prefix_cache){
+        .device = engine->device, .layer_count = model->layer_count, .budget = settings->prefix_cache_bytes};
     log_info("engine", "%zu layers of width %zu in %s, %zu threads", model->layer_count, model->width,
              engine->device->arithmetic, settings->threads);
     *out = engine;
@@ -122,6 +125,7 @@ void engine_destroy(struct engine *engine)
     if (engine == NULL)
         return;
     prefix_free(&engine->prefix);
+    prefix_cache_free(&engine->cache);
     engine->backend->close(engine->device);
     free(engine->candidates);
     free(engine->indices);
@@ -298,17 +302,11 @@ static size_t group_size(const struct engine_prompt *prompt, size_t first)
     return end - first;
 }
 
-int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
-                 struct error *err)
+static int score_groups(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+                        struct error *err)
 {
     struct scoring scoring = {.prompt = prompt, .scores = scores};
 
-    if (check_prompt(engine, prompt, err) != 0)
-        return -1;
-    if (prompt->candidate_count == 0)
-        return 0;
-    if (prefix_start(&engine->prefix, engine->device, prompt->prefix, prompt->prefix_length, err) != 0)
-        return -1;
     choose_exits(engine, &scoring);
     memset(scores, 0, prompt->candidate_count * sizeof *scores);
 
@@ -323,27 +321,59 @@ int engine_score(struct engine *engine, const struct engine_prompt *prompt, stru
     return 0;
 }
 
+int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+                 struct error *err)
+{
+    if (check_prompt(engine, prompt, err) != 0)
+        return -1;
+    if (prompt->candidate_count == 0)
+        return 0;
+    int result = prefix_start(&engine->prefix, &engine->cache, prompt->prefix, prompt->prefix_length, err);
+    if (result == 0)
+        result = score_groups(engine, prompt, scores, err);
+    prefix_end(&engine->prefix);
+    return result;
+}
+
+static void copy_residual(const struct prefix *prefix, size_t width, float *out)
+{
+    for (size_t i = 0; i < prefix->count; i++) {
+        const struct chunk *chunk = prefix->chunks[i];
+        memcpy(out + chunk->position * width, chunk->residual, chunk->count * width * sizeof *out);
+    }
+}
+
 int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t length, size_t layer, float *out,
                          struct error *err)
 {
     const struct model *model = engine->model;
+    /* Not the engine's cache: what is in there may be deeper, and its residual stream with it. */
+    struct prefix_cache none = {.device = engine->device, .layer_count = model->layer_count};
+    struct prefix prefix = {0};
 
     if (length == 0 || length > model->context || layer > model->layer_count)
         return error_set(err, ERROR_BAD_INPUT, "%zu tokens through %zu layers: the model takes 1 to %zu through %zu",
                          length, layer, model->context, model->layer_count);
-    if (check_tokens(engine, "sequence", tokens, length, err) != 0 ||
-        prefix_start(&engine->prefix, engine->device, tokens, length, err) != 0 ||
-        prefix_run(&engine->prefix, layer + 1, err) != 0)
+    if (check_tokens(engine, "sequence", tokens, length, err) != 0)
         return -1;
-
-    for (size_t i = 0; i < engine->prefix.count; i++) {
-        const struct chunk *chunk = engine->prefix.chunks[i];
-        memcpy(out + chunk->position * model->width, chunk->residual, chunk->count * model->width * sizeof *out);
-    }
+    int result = prefix_start(&prefix, &none, tokens, length, err);
+    if (result == 0)
+        result = prefix_run(&prefix, layer + 1, err);
+    if (result == 0)
+        copy_residual(&prefix, model->width, out);
+    prefix_free(&prefix);
+    prefix_cache_free(&none);
+    if (result != 0)
+        return -1;
     for (size_t i = 0; i < length * model->width; i++)
         if (!isfinite(out[i]))
             return error_set(err, ERROR_FATAL, "a hidden state is not finite after layer %zu", layer);
     return 0;
+}
+
+struct engine_prefix_counters engine_prefix_counters(const struct engine *engine)
+{
+    return engine->cache.counters;
 }
 
 uint64_t engine_token_layers(const struct engine *engine)

@@ -16,7 +16,8 @@
  *
  * Memory: the weights without the embedding, 4 bytes each in F32, 2 in BF16, 1 in INT8; per prefix token 2 * key_heads
  * * head_size numbers a layer (4 bytes each in F32, else 2); candidates run in groups of about 2048 tokens, so that a
- * prompt of any number of them needs no more than that.
+ * prompt of any number of them needs no more than that. Prefixes are kept in chunks of 64 tokens, the least recently
+ * used given back first; a request's own prefix may take more than settings.prefix_cache_bytes while it runs.
  *
  * Threads: one engine_score() at a time; it uses a pool of its own.
  */
@@ -46,6 +47,7 @@ struct engine_settings {
     size_t threads; /* at least 1 */
     enum engine_mode mode;
     enum engine_cpu cpu;
+    size_t prefix_cache_bytes; /* prefixes kept for the requests to come; 0: none */
 };
 
 /*
@@ -102,6 +104,19 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
  * which its candidate leaves, unless it is the last token) it does not.
  */
 uint64_t engine_token_layers(const struct engine *engine);
+
+/*
+ * Prefixes in chunks, since the start. A chunk that a prompt begins with is found as it was kept (hit) or computed from
+ * its tokens (miss); one that was found and had to be run through more layers counts as a deepening as well.
+ */
+struct engine_prefix_counters {
+    uint64_t hits, misses, deepenings;
+    uint64_t evictions; /* given back to make room */
+    size_t bytes;       /* kept now */
+    size_t entries;     /* chunks kept now */
+};
+
+struct engine_prefix_counters engine_prefix_counters(const struct engine *engine);
 
 /* "bf16 on avx512": what AUTO came to. Holds as long as the engine. */
 const char *engine_arithmetic(const struct engine *engine);

@@ -4,36 +4,61 @@
 
 #include "base/buffer.h"
 
-static void forget(struct prefix *prefix)
-{
-    for (size_t i = 0; i < prefix->count; i++)
-        prefix->device->backend->chunk_destroy(prefix->device, prefix->chunks[i]);
-    prefix->count = 0;
-}
-
 void prefix_free(struct prefix *prefix)
 {
-    forget(prefix);
+    prefix_end(prefix);
+    free(prefix->entries);
     free(prefix->chunks);
     *prefix = (struct prefix){0};
 }
 
-int prefix_start(struct prefix *prefix, struct device *device, const int32_t *tokens, size_t length, struct error *err)
+int prefix_start(struct prefix *prefix, struct prefix_cache *cache, const int32_t *tokens, size_t length,
+                 struct error *err)
 {
-    forget(prefix);
-    prefix->device = device;
-    if (array_reserve(&prefix->chunks, &prefix->capacity, length / CHUNK_TOKENS + 1, sizeof(struct chunk *)) != 0)
+    size_t most = length / CHUNK_TOKENS + 1;
+    struct prefix_entry *parent = NULL;
+
+    prefix_end(prefix);
+    prefix->cache = cache;
+    if (array_reserve(&prefix->entries, &prefix->entry_capacity, most, sizeof *prefix->entries) != 0 ||
+        array_reserve(&prefix->chunks, &prefix->chunk_capacity, most, sizeof *prefix->chunks) != 0)
         return error_set(err, ERROR_FATAL, "out of memory for a prefix of %zu tokens", length);
     for (size_t i = 0; i < length; i += CHUNK_TOKENS) {
         size_t count = length - i < CHUNK_TOKENS ? length - i : CHUNK_TOKENS;
-        if (device->backend->chunk_create(device, tokens + i, count, i, &prefix->chunks[prefix->count], err) != 0)
+        if (prefix_cache_take(cache, parent, tokens + i, count, &parent, err) != 0)
             return -1;
-        prefix->count++;
+        prefix->entries[prefix->count] = parent;
+        prefix->chunks[prefix->count++] = parent->chunk;
     }
     return 0;
 }
 
 int prefix_run(struct prefix *prefix, size_t layers, struct error *err)
 {
-    return prefix->device->backend->chunks_run(prefix->device, prefix->chunks, prefix->count, layers, err);
+    struct prefix_cache *cache = prefix->cache;
+    struct device *device = cache->device;
+    size_t first = 0; /* too shallow, as all behind it */
+
+    while (first < prefix->count && prefix->chunks[first]->entered >= layers)
+        first++;
+    if (first == prefix->count)
+        return 0;
+    prefix_cache_make_room(cache, prefix->entries + first, prefix->count - first, layers);
+    if (device->backend->chunks_run(device, prefix->chunks, prefix->count, layers, err) != 0) {
+        /* What it was working on may hold numbers that are not finite; those who come after would not be told. */
+        prefix_cache_drop(cache, prefix->entries[first]);
+        prefix->count = first;
+        return -1;
+    }
+    for (size_t i = first; i < prefix->count; i++)
+        prefix_cache_settle(cache, prefix->entries[i]);
+    return 0;
+}
+
+void prefix_end(struct prefix *prefix)
+{
+    if (prefix->cache != NULL)
+        prefix_cache_release(prefix->cache, prefix->entries, prefix->count);
+    prefix->cache = NULL;
+    prefix->count = 0;
 }
