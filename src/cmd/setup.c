@@ -150,6 +150,7 @@ int setup_answering(const struct config *config, struct answering *answering, st
         .threads = (size_t)threads,
         .mode = (enum engine_mode)config_choice(config, "engine.mode"),
         .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
+        .prefix_cache_bytes = (size_t)config_integer(config, "engine.prefix_cache") << 20,
     };
 
     int64_t start_ns = clock_monotonic_ns();
