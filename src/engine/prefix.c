@@ -45,7 +45,7 @@ int prefix_run(struct prefix *prefix, size_t layers, struct error *err)
         return 0;
     prefix_cache_make_room(cache, prefix->entries + first, prefix->count - first, layers);
     if (device->backend->chunks_run(device, prefix->chunks, prefix->count, layers, err) != 0) {
-        /* What it was working on may hold numbers that are not finite; those who come after would not be told. */
+        /* What it was working on may hold numbers that are not finite: nobody is to go on from there. */
         prefix_cache_drop(cache, prefix->entries[first]);
         prefix->count = first;
         return -1;

@@ -558,6 +558,7 @@ static void a_prefix_that_is_not_finite_is_an_error_each_time(void **state)
         assert_int_equal(engine_score(engine, &prompt, &score, &err), -1);
         if (strstr(err.message, "not finite after layer 4 of 6") == NULL)
             fail_msg("%s", err.message);
+        assert_int_equal(engine_prefix_counters(engine).entries, 0);
     }
     engine_destroy(engine);
 }
