@@ -14,7 +14,7 @@
 
 #include "base/text.h"
 
-enum { TABLE_NONE = UINT32_MAX };
+#define TABLE_NONE UINT32_MAX
 
 struct table {
     uint32_t *slots; /* index + 1 of the key in each slot, 0: empty */

@@ -112,6 +112,21 @@ static int watch(struct worker *worker, struct error *err)
     return worker->requests == NULL || requests_alive(worker->requests, err) ? 0 : -1;
 }
 
+static void report_prefixes(const struct worker *worker)
+{
+    if (worker->answering.engine == NULL)
+        return;
+    struct engine_prefix_counters prefixes = engine_prefix_counters(worker->answering.engine);
+    if (prefixes.misses == 0)
+        return;
+    log_info("run",
+             "prefix cache: %.0f %% of chunks reused (%llu hits, %llu of them deepened; %llu misses), %llu evicted, "
+             "%zu kept in %.0f MiB",
+             100 * (double)prefixes.hits / (double)(prefixes.hits + prefixes.misses), (unsigned long long)prefixes.hits,
+             (unsigned long long)prefixes.deepenings, (unsigned long long)prefixes.misses,
+             (unsigned long long)prefixes.evictions, prefixes.entries, (double)prefixes.bytes / (1 << 20));
+}
+
 static void report(struct worker *worker)
 {
     if (clock_since_ms(worker->reported_ns) < REPORT_MS)
@@ -129,6 +144,7 @@ static void report(struct worker *worker)
     log_info("run", "%llu events, %llu users, %llu items, %llu edges; %llu requests answered, %zu waiting",
              (unsigned long long)counts.events, (unsigned long long)counts.users, (unsigned long long)counts.items,
              (unsigned long long)counts.edges, (unsigned long long)totals.answered, waiting);
+    report_prefixes(worker);
 }
 
 /* Requests are taken only once the state has caught up with its topics: an answer on half a graph would be a wrong one.
@@ -166,6 +182,7 @@ static int stop(struct worker *worker, int result, struct error *err)
         struct service_totals totals = service_totals(worker->service);
         log_info("run", "%llu requests answered, %llu dead letters", (unsigned long long)totals.answered,
                  (unsigned long long)totals.dead_letters);
+        report_prefixes(worker);
     }
     service_destroy(worker->service);
     if (worker->requests != NULL)

@@ -86,12 +86,27 @@ const char *setup_instance(const struct config *config, char name[128])
     return name;
 }
 
+/* model.lora, if it names one. */
+static int merge_adapter(const struct config *config, struct model *model, struct error *err)
+{
+    const char *path = config_text(config, "model.lora");
+    struct gguf *adapter;
+    if (*path == '\0')
+        return 0;
+    if (gguf_open(&adapter, path, err) != 0)
+        return error_wrap(err, "model.lora");
+    int result = model_merge_lora(model, adapter, err);
+    gguf_close(adapter);
+    return result == 0 ? 0 : error_wrap(err, "model.lora");
+}
+
 int setup_prompt(const struct config *config, struct answering *answering, struct error *err)
 {
     const char *path = config_text(config, "model.path");
     if (*path == '\0')
         return error_set(err, ERROR_BAD_INPUT, "model.path names no file: give one, or set engine.backend to none");
     if (gguf_open(&answering->gguf, path, err) != 0 || model_load(&answering->model, answering->gguf, err) != 0 ||
+        merge_adapter(config, &answering->model, err) != 0 ||
         tokenizer_create(&answering->tokenizer, answering->gguf, err) != 0 ||
         prompt_load(&answering->prompt, config_text(config, "prompt.template"), answering->tokenizer, err) != 0)
         return -1;
@@ -124,16 +139,22 @@ int setup_answering(const struct config *config, struct answering *answering, st
     *answering = (struct answering){.model_id = "none"};
     if (config_choice(config, "engine.backend") != 0)
         return 0;
-    const struct exit_rule rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
-                                   .window = (size_t)config_integer(config, "exit.window"),
-                                   .threshold = (float)config_number(config, "exit.threshold")};
     int64_t threads = config_integer(config, "engine.threads");
     if (threads == 0)
         threads = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct engine_settings settings = {
+        .rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
+                 .window = (size_t)config_integer(config, "exit.window"),
+                 .threshold = (float)config_number(config, "exit.threshold")},
+        .threads = (size_t)threads,
+        .mode = (enum engine_mode)config_choice(config, "engine.mode"),
+        .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
+        .prefix_cache_bytes = (size_t)config_integer(config, "engine.prefix_cache") << 20,
+    };
 
     int64_t start_ns = clock_monotonic_ns();
     if (setup_prompt(config, answering, err) != 0 || load_heads(config, answering, err) != 0 ||
-        engine_create(&answering->engine, &answering->model, &answering->heads, &rule, (size_t)threads, err) != 0) {
+        engine_create(&answering->engine, &answering->model, &answering->heads, &settings, err) != 0) {
         setup_answering_close(answering);
         return -1;
     }

@@ -82,16 +82,24 @@ const struct config_option config_options[] = {
     INTEGER("graph.similar_users", "4", "How many of them", 0, 64),
     INTEGER("graph.seed", "1", "Seed of the base embeddings", 0, INT64_MAX),
 
-    INTEGER("history.max", "15", "Newest events of a user that enter a prompt", 0, 200),
+    INTEGER("history.max", "15", "Newest events of a user in a prompt, at most: the oldest leave it in steps of 5", 0,
+            200),
     INTEGER("history.min", "3", "A user with fewer events is answered as COLD_USER", 0, 200),
 
     TEXT("prompt.template", "", "Template file (empty: the built-in one for movies)"),
 
     TEXT("model.path", "", "GGUF file; needed to score unless engine.backend is none"),
+    TEXT("model.lora", "", "GGUF file of a LoRA adapter, merged into the weights (empty: none)"),
     TEXT("model.id", "", "Name of the model in answers (empty: general.name of the file)"),
 
     INTEGER("engine.threads", "0", "Threads that compute (0: one a processor)", 0, 1024),
     CHOICE("engine.backend", "cpu", "With none, exit 0 answers: the evidence alone, no model", "cpu", "none"),
+    CHOICE("engine.mode", "auto", "Products in float, bfloat16, 8-bit integers; auto: the fastest that keeps the order",
+           "auto", "f32", "bf16", "int8"),
+    CHOICE("engine.cpu", "auto", "Instruction set; auto: the best that the processor has", "auto", "scalar", "avx2",
+           "avx512"),
+    INTEGER("engine.prefix_cache", "256", "MiB of prompts' beginnings kept for a user's next request (0: none)", 0,
+            1 << 20),
 
     INTEGERS("exit.layers", "5,10,15,20,25,30", "Layers with an exit; those from the model's last on are passed over",
              1, 1024),

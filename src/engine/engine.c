@@ -4,11 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
-#include "engine/batch.h"
-#include "engine/forward.h"
+#include "engine/backend.h"
 #include "engine/prefix.h"
-#include "engine/weights.h"
 
 enum { GROUP_ROWS = 2048 }; /* token rows that run together: bounds the memory of a prompt of any size */
 
@@ -17,11 +16,18 @@ struct engine {
     const struct heads *heads;
     struct exit_rule rule;
     size_t window; /* layers whose probabilities an exit looks at, its own included */
-    struct pool *pool;
-    struct weights weights;
-    struct forward forward;
+    const struct backend *backend;
+    struct device *device;
+    struct prefix_cache cache;
     struct prefix prefix;
-    struct batch batch;
+
+    struct candidate *candidates; /* of a group, for the backend */
+    size_t *indices;              /* the same candidates' places in the prompt: those still here, in order */
+    bool *stays;
+    float *probabilities; /* (candidates still here, readings) */
+    float *states;        /* (candidates still here, width) */
+    size_t candidate_capacity, index_capacity, stay_capacity, probability_capacity, state_capacity;
+    size_t count; /* still here */
 };
 
 /* One call's view: which exits are looked at, and where the answers go. */
@@ -30,6 +36,9 @@ struct scoring {
     struct engine_score *scores;
     const struct head *visited[ENGINE_MAX_EXITS]; /* ascending; the last one is the final head */
     size_t visited_count;
+    struct reading readings[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW]; /* of one run, by layer and then by exit */
+    size_t exits[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW];            /* the visited exit that each is for */
+    size_t reading_count;
 };
 
 static bool can_fire(const struct engine *engine, const struct head *head)
@@ -88,45 +97,41 @@ static int check_rule(struct engine *engine, struct error *err)
 }
 
 int engine_create(struct engine **out, const struct model *model, const struct heads *heads,
-                  const struct exit_rule *rule, size_t threads, struct error *err)
+                  const struct engine_settings *settings, struct error *err)
 {
     struct engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for the engine");
     engine->model = model;
     engine->heads = heads;
-    engine->rule = *rule;
+    engine->rule = settings->rule;
+    engine->backend = &backend_cpu;
 
-    if (check_heads(model, heads, err) != 0 || check_rule(engine, err) != 0)
-        goto fail;
-    engine->pool = pool_create(threads);
-    if (engine->pool == NULL) {
-        error_set(err, ERROR_FATAL, "cannot start the engine's %zu threads", threads);
-        goto fail;
+    if (check_heads(model, heads, err) != 0 || check_rule(engine, err) != 0 ||
+        engine->backend->open(&engine->device, model, heads, settings, err) != 0) {
+        engine_destroy(engine);
+        return -1;
     }
-    if (weights_pack(&engine->weights, model, kernels_supported(0), engine->pool, err) != 0 ||
-        forward_create(&engine->forward, &engine->weights, engine->pool, err) != 0 ||
-        prefix_create(&engine->prefix, model, err) != 0)
-        goto fail;
-    log_info("engine", "%zu layers of width %zu in float on %s, %zu threads", model->layer_count, model->width,
-             engine->weights.kernels->name, pool_threads(engine->pool));
+    engine->cache = (struct prefix_cache){
+        .device = engine->device, .layer_count = model->layer_count, .budget = settings->prefix_cache_bytes};
+    log_info("engine", "%zu layers of width %zu in %s, %zu threads", model->layer_count, model->width,
+             engine->device->arithmetic, settings->threads);
     *out = engine;
     return 0;
-
-fail:
-    engine_destroy(engine);
-    return -1;
 }
 
 void engine_destroy(struct engine *engine)
 {
     if (engine == NULL)
         return;
-    batch_free(&engine->batch);
     prefix_free(&engine->prefix);
-    forward_free(&engine->forward);
-    weights_free(&engine->weights);
-    pool_destroy(engine->pool);
+    prefix_cache_free(&engine->cache);
+    engine->backend->close(engine->device);
+    free(engine->candidates);
+    free(engine->indices);
+    free(engine->stays);
+    free(engine->probabilities);
+    free(engine->states);
     free(engine);
 }
 
@@ -163,18 +168,6 @@ static int check_prompt(const struct engine *engine, const struct engine_prompt 
     return 0;
 }
 
-/* Probability of "yes", not finite when the hidden state is not. */
-static float head_probability(const struct heads *heads, const struct head *head, const float *hidden)
-{
-    double squares = 0.0, product = 0.0;
-    for (size_t i = 0; i < heads->width; i++) {
-        squares += (double)hidden[i] * (double)hidden[i];
-        product += (double)hidden[i] * (double)head->difference[i];
-    }
-    double rms = sqrt(squares / (double)heads->width + (double)heads->norm_epsilon);
-    return (float)(1.0 / (1.0 + exp(-(product / rms + (double)head->bias))));
-}
-
 static void choose_exits(const struct engine *engine, struct scoring *scoring)
 {
     const struct heads *heads = engine->heads;
@@ -184,34 +177,44 @@ static void choose_exits(const struct engine *engine, struct scoring *scoring)
             scoring->visited[scoring->visited_count++] = &heads->exits[i];
 }
 
-/* Puts the heads to come whose window has begun on the last tokens' hidden states after layer `depth`. */
-static int read_heads(const struct engine *engine, const struct scoring *scoring, size_t depth, struct error *err)
+/* The heads to come whose window reaches into layers done + 1 .. layers. */
+static void choose_readings(const struct engine *engine, struct scoring *scoring, size_t done, size_t layers)
 {
-    for (size_t i = 0; i < scoring->visited_count; i++) {
-        const struct head *head = scoring->visited[i];
-        if (head->layer < depth || head->layer - depth >= engine->window)
-            continue;
-        for (size_t j = 0; j < engine->batch.count; j++) {
-            struct engine_exit *seen = &scoring->scores[engine->batch.candidates[j].index].exits[i];
-            float p = head_probability(engine->heads, head, engine->batch.hidden + j * engine->model->width);
+    scoring->reading_count = 0;
+    for (size_t layer = done + 1; layer <= layers; layer++)
+        for (size_t i = 0; i < scoring->visited_count; i++) {
+            const struct head *head = scoring->visited[i];
+            if (head->layer < layer || head->layer - layer >= engine->window)
+                continue;
+            scoring->exits[scoring->reading_count] = i;
+            scoring->readings[scoring->reading_count++] = (struct reading){layer, head};
+        }
+}
+
+/* Hands what the backend read to the candidates' scores. */
+static int take_readings(const struct engine *engine, const struct scoring *scoring, struct error *err)
+{
+    for (size_t i = 0; i < engine->count; i++)
+        for (size_t r = 0; r < scoring->reading_count; r++) {
+            struct engine_exit *seen = &scoring->scores[engine->indices[i]].exits[scoring->exits[r]];
+            const struct reading *reading = &scoring->readings[r];
+            float p = engine->probabilities[i * scoring->reading_count + r];
             if (!isfinite(p))
                 return error_set(err, ERROR_FATAL, "the head at layer %zu gives no finite answer after layer %zu",
-                                 head->layer, depth);
-            seen->layer = head->layer;
+                                 reading->head->layer, reading->layer);
+            seen->layer = reading->head->layer;
             seen->probabilities[seen->count++] = p;
         }
-    }
     return 0;
 }
 
-/* The candidates' answers at a visited exit; says which of them leave. */
+/* The candidates' answers at a visited exit; says which of them stay. */
 static void decide(struct engine *engine, const struct scoring *scoring, size_t exit)
 {
     bool final = exit + 1 == scoring->visited_count;
 
-    for (size_t i = 0; i < engine->batch.count; i++) {
-        struct candidate *candidate = &engine->batch.candidates[i];
-        struct engine_score *score = &scoring->scores[candidate->index];
+    for (size_t i = 0; i < engine->count; i++) {
+        struct engine_score *score = &scoring->scores[engine->indices[i]];
         struct engine_exit *seen = &score->exits[exit];
 
         seen->fired = exit_rule_settled(&engine->rule, seen->probabilities, seen->count);
@@ -220,48 +223,74 @@ static void decide(struct engine *engine, const struct scoring *scoring, size_t 
             score->exit_layer = seen->layer;
             score->probability = seen->probabilities[seen->count - 1];
         }
-        candidate->leaves = score->exit_layer != 0 && !scoring->prompt->explain;
-        if (candidate->leaves)
+        engine->stays[i] = !final && (score->exit_layer == 0 || scoring->prompt->explain);
+        if (!engine->stays[i])
             memset(score->exits + score->exit_count, 0, (ENGINE_MAX_EXITS - score->exit_count) * sizeof *seen);
     }
 }
 
-/* At an exit the last tokens go ahead, and the others follow with those candidates that stay. */
-static int run_exit_layer(struct engine *engine, const struct scoring *scoring, size_t layer, size_t exit,
-                          struct error *err)
+static void compact(struct engine *engine)
 {
-    struct batch *batch = &engine->batch;
-    const struct stretch *before = &engine->prefix.layers[layer];
-
-    struct passage last = batch_last_tokens(batch, before);
-    if (forward_finish(&engine->forward, layer, &last, err) != 0 || read_heads(engine, scoring, layer + 1, err) != 0)
-        return -1;
-    decide(engine, scoring, exit);
-    if (layer + 1 == engine->model->layer_count) {
-        batch->count = 0;
-        return 0;
-    }
-    batch_compact(batch, engine->model);
-    if (batch->count == 0)
-        return 0;
-    struct passage others = batch_other_tokens(batch, before);
-    return forward_finish(&engine->forward, layer, &others, err);
+    size_t kept = 0;
+    engine->backend->batch_keep(engine->device, engine->stays);
+    for (size_t i = 0; i < engine->count; i++)
+        if (engine->stays[i])
+            engine->indices[kept++] = engine->indices[i];
+    engine->count = kept;
 }
 
-static int run_layer(struct engine *engine, const struct scoring *scoring, size_t layer, struct error *err)
+/* For who asked for them: the last tokens' hidden states at a visited exit. */
+static void copy_states(const struct engine *engine, const struct scoring *scoring, size_t exit)
 {
-    if (prefix_enter(&engine->prefix, &engine->forward, layer, err) != 0)
-        return -1;
-    struct passage all = batch_all(&engine->batch, &engine->prefix.layers[layer]);
-    if (forward_enter(&engine->forward, layer, &all, err) != 0)
-        return -1;
+    size_t width = engine->model->width;
+    for (size_t i = 0; i < engine->count; i++)
+        memcpy(scoring->prompt->states + (engine->indices[i] * engine->heads->count + exit) * width,
+               engine->states + i * width, width * sizeof(float));
+}
 
-    for (size_t i = 0; i < scoring->visited_count; i++)
-        if (scoring->visited[i]->layer == layer + 1)
-            return run_exit_layer(engine, scoring, layer, i, err);
-    if (forward_finish(&engine->forward, layer, &all, err) != 0)
+/* From the exit before to this one. */
+static int run_to_exit(struct engine *engine, struct scoring *scoring, size_t exit, struct error *err)
+{
+    bool keeps_states = scoring->prompt->explain && scoring->prompt->states != NULL;
+    size_t layers = scoring->visited[exit]->layer, done = exit == 0 ? 0 : scoring->visited[exit - 1]->layer;
+
+    choose_readings(engine, scoring, done, layers);
+    if (array_reserve(&engine->probabilities, &engine->probability_capacity, engine->count * scoring->reading_count,
+                      sizeof *engine->probabilities) != 0 ||
+        (keeps_states && array_reserve(&engine->states, &engine->state_capacity, engine->count * engine->model->width,
+                                       sizeof *engine->states) != 0))
+        return error_set(err, ERROR_FATAL, "out of memory for the answers of %zu candidates", engine->count);
+    if (prefix_run(&engine->prefix, layers, err) != 0 ||
+        engine->backend->batch_run(engine->device, layers, scoring->readings, scoring->reading_count,
+                                   engine->probabilities, keeps_states ? engine->states : NULL, err) != 0 ||
+        take_readings(engine, scoring, err) != 0)
         return -1;
-    return read_heads(engine, scoring, layer + 1, err);
+    if (keeps_states)
+        copy_states(engine, scoring, exit);
+    decide(engine, scoring, exit);
+    compact(engine);
+    return 0;
+}
+
+static int start_group(struct engine *engine, const struct engine_prompt *prompt, size_t first, size_t count,
+                       struct error *err)
+{
+    if (array_reserve(&engine->candidates, &engine->candidate_capacity, count, sizeof *engine->candidates) != 0 ||
+        array_reserve(&engine->indices, &engine->index_capacity, count, sizeof *engine->indices) != 0 ||
+        array_reserve(&engine->stays, &engine->stay_capacity, count, sizeof *engine->stays) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory for %zu candidates", count);
+    for (size_t i = 0; i < count; i++) {
+        const size_t *offsets = prompt->offsets + first + i;
+        engine->indices[i] = first + i;
+        engine->candidates[i] = (struct candidate){
+            .tokens = prompt->tokens + offsets[0],
+            .length = offsets[1] - offsets[0],
+            .prefix = engine->prefix.chunks,
+            .chunk_count = engine->prefix.count,
+        };
+    }
+    engine->count = count;
+    return engine->backend->batch_start(engine->device, engine->candidates, count, err);
 }
 
 /* How many candidates from `first` on run together: at least one. */
@@ -273,70 +302,86 @@ static size_t group_size(const struct engine_prompt *prompt, size_t first)
     return end - first;
 }
 
-static int reserve(struct engine *engine, const struct engine_prompt *prompt, struct error *err)
-{
-    size_t rows = prompt->prefix_length, longest = 0;
-
-    for (size_t i = 0; i < prompt->candidate_count; i++) {
-        size_t length = prompt->offsets[i + 1] - prompt->offsets[i];
-        longest = length > longest ? length : longest;
-    }
-    for (size_t first = 0, count; first < prompt->candidate_count; first += count) {
-        count = group_size(prompt, first);
-        size_t group = prompt->offsets[first + count] - prompt->offsets[first];
-        rows = group > rows ? group : rows;
-    }
-    return forward_reserve(&engine->forward, rows, prompt->prefix_length + longest, err);
-}
-
-int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
-                 struct error *err)
+static int score_groups(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+                        struct error *err)
 {
     struct scoring scoring = {.prompt = prompt, .scores = scores};
 
-    if (check_prompt(engine, prompt, err) != 0)
-        return -1;
-    if (prompt->candidate_count == 0)
-        return 0;
-    if (reserve(engine, prompt, err) != 0 ||
-        prefix_start(&engine->prefix, &engine->forward, prompt->prefix, prompt->prefix_length, err) != 0)
-        return -1;
     choose_exits(engine, &scoring);
     memset(scores, 0, prompt->candidate_count * sizeof *scores);
 
     for (size_t first = 0, count; first < prompt->candidate_count; first += count) {
         count = group_size(prompt, first);
-        if (batch_start(&engine->batch, &engine->forward, prompt->tokens, prompt->offsets, first, count, err) != 0)
+        if (start_group(engine, prompt, first, count, err) != 0)
             return -1;
-        for (size_t layer = 0; engine->batch.count > 0; layer++)
-            if (run_layer(engine, &scoring, layer, err) != 0)
+        for (size_t exit = 0; engine->count > 0; exit++)
+            if (run_to_exit(engine, &scoring, exit, err) != 0)
                 return -1;
     }
     return 0;
+}
+
+int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+                 struct error *err)
+{
+    if (check_prompt(engine, prompt, err) != 0)
+        return -1;
+    if (prompt->candidate_count == 0)
+        return 0;
+    int result = prefix_start(&engine->prefix, &engine->cache, prompt->prefix, prompt->prefix_length, err);
+    if (result == 0)
+        result = score_groups(engine, prompt, scores, err);
+    prefix_end(&engine->prefix);
+    return result;
+}
+
+static void copy_residual(const struct prefix *prefix, size_t width, float *out)
+{
+    for (size_t i = 0; i < prefix->count; i++) {
+        const struct chunk *chunk = prefix->chunks[i];
+        memcpy(out + chunk->position * width, chunk->residual, chunk->count * width * sizeof *out);
+    }
 }
 
 int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t length, size_t layer, float *out,
                          struct error *err)
 {
     const struct model *model = engine->model;
+    /* Not the engine's cache: what is in there may be deeper, and its residual stream with it. */
+    struct prefix_cache none = {.device = engine->device, .layer_count = model->layer_count};
+    struct prefix prefix = {0};
 
     if (length == 0 || length > model->context || layer > model->layer_count)
         return error_set(err, ERROR_BAD_INPUT, "%zu tokens through %zu layers: the model takes 1 to %zu through %zu",
                          length, layer, model->context, model->layer_count);
-    if (check_tokens(engine, "sequence", tokens, length, err) != 0 ||
-        forward_reserve(&engine->forward, length, length, err) != 0 ||
-        prefix_start(&engine->prefix, &engine->forward, tokens, length, err) != 0 ||
-        prefix_finish(&engine->prefix, &engine->forward, layer, err) != 0)
+    if (check_tokens(engine, "sequence", tokens, length, err) != 0)
         return -1;
-
-    memcpy(out, engine->prefix.hidden, length * model->width * sizeof *out);
+    int result = prefix_start(&prefix, &none, tokens, length, err);
+    if (result == 0)
+        result = prefix_run(&prefix, layer + 1, err);
+    if (result == 0)
+        copy_residual(&prefix, model->width, out);
+    prefix_free(&prefix);
+    prefix_cache_free(&none);
+    if (result != 0)
+        return -1;
     for (size_t i = 0; i < length * model->width; i++)
         if (!isfinite(out[i]))
             return error_set(err, ERROR_FATAL, "a hidden state is not finite after layer %zu", layer);
     return 0;
 }
 
+struct engine_prefix_counters engine_prefix_counters(const struct engine *engine)
+{
+    return engine->cache.counters;
+}
+
 uint64_t engine_token_layers(const struct engine *engine)
 {
-    return engine->forward.token_layers;
+    return engine->device->token_layers;
+}
+
+const char *engine_arithmetic(const struct engine *engine)
+{
+    return engine->device->arithmetic;
 }

@@ -11,12 +11,13 @@
  * threads: no sum is split over the inner dimension, and every row's sums run in the same order whatever tile it falls
  * in.
  *
- * Numbers: float, sums in float; kernels for the baseline, AVX2 and AVX-512 (picked by the processor at start), the
- * latter two with fused multiply-add, none with contraction left to the compiler. Between instruction sets the numbers
- * agree within rounding.
+ * Numbers: sums in float, operands as the mode says; the instruction set is picked by the processor at start. Between
+ * instruction sets the numbers agree within rounding.
  *
- * Memory: 4 bytes a weight without the embedding; per prefix token 8 * key_heads * head_size bytes a layer; candidates
- * run in groups of about 2048 tokens, so that a prompt of any number of them needs no more than that.
+ * Memory: the weights without the embedding, 4 bytes each in F32, 2 in BF16, 1 in INT8; per prefix token 2 * key_heads
+ * * head_size numbers a layer (4 bytes each in F32, else 2); candidates run in groups of about 2048 tokens, so that a
+ * prompt of any number of them needs no more than that. Prefixes are kept in chunks of 64 tokens, the least recently
+ * used given back first; a request's own prefix may take more than settings.prefix_cache_bytes while it runs.
  *
  * Threads: one engine_score() at a time; it uses a pool of its own.
  */
@@ -35,13 +36,27 @@ enum { ENGINE_MAX_EXITS = 16, ENGINE_MAX_WINDOW = 16 };
 
 struct engine;
 
+/* AUTO: the fastest mode on this instruction set that keeps the heads' accuracy. */
+enum engine_mode { ENGINE_MODE_AUTO, ENGINE_F32, ENGINE_BF16, ENGINE_INT8 };
+
+/* AUTO: the best that the processor has. SCALAR is plain C, on every processor. */
+enum engine_cpu { ENGINE_CPU_AUTO, ENGINE_SCALAR, ENGINE_AVX2, ENGINE_AVX512 };
+
+struct engine_settings {
+    struct exit_rule rule;
+    size_t threads; /* at least 1 */
+    enum engine_mode mode;
+    enum engine_cpu cpu;
+    size_t prefix_cache_bytes; /* prefixes kept for the requests to come; 0: none */
+};
+
 /*
- * Unpacks the weights (0.1 s for 35 million of them on two cores, and 4 bytes a weight). `model` and `heads` must
- * outlive the engine. A rule that can fire at none of the exits is an error; exits too shallow for the rule's window
- * are logged once and passed over.
+ * Unpacks the weights. `model` and `heads` must outlive the engine. A rule that can fire at none of the exits is an
+ * error, and so is an instruction set that the processor lacks; exits too shallow for the rule's window are logged once
+ * and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
-                  const struct exit_rule *rule, size_t threads, struct error *err);
+                  const struct engine_settings *settings, struct error *err);
 void engine_destroy(struct engine *engine);
 
 struct engine_prompt {
@@ -50,8 +65,10 @@ struct engine_prompt {
     const int32_t *tokens; /* the candidates' token ids, one candidate after the other */
     const size_t *offsets; /* candidate c is tokens[offsets[c] .. offsets[c + 1]), at least 1 token each */
     size_t candidate_count;
-    bool explain; /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
-                     being FULL, never asks; the answer stays the rule's */
+    bool explain;  /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
+                      being FULL, never asks; the answer stays the rule's */
+    float *states; /* NULL, or with `explain`: gets (candidate_count, exits, width), each candidate's last token's
+                      residual stream after each exit's layer, in the model's own basis; heads are trained on it */
 };
 
 struct engine_exit {
@@ -87,5 +104,21 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
  * which its candidate leaves, unless it is the last token) it does not.
  */
 uint64_t engine_token_layers(const struct engine *engine);
+
+/*
+ * Prefixes in chunks, since the start. A chunk that a prompt begins with is found as it was kept (hit) or computed from
+ * its tokens (miss); one that was found and had to be run through more layers counts as a deepening as well.
+ */
+struct engine_prefix_counters {
+    uint64_t hits, misses, deepenings;
+    uint64_t evictions; /* given back to make room */
+    size_t bytes;       /* kept now */
+    size_t entries;     /* chunks kept now */
+};
+
+struct engine_prefix_counters engine_prefix_counters(const struct engine *engine);
+
+/* "bf16 on avx512": what AUTO came to. Holds as long as the engine. */
+const char *engine_arithmetic(const struct engine *engine);
 
 #endif

@@ -4,113 +4,61 @@
 
 #include "base/buffer.h"
 
-int prefix_create(struct prefix *prefix, const struct model *model, struct error *err)
-{
-    *prefix = (struct prefix){0};
-    prefix->layers = calloc(model->layer_count, sizeof *prefix->layers);
-    prefix->layer_capacities = calloc(model->layer_count, sizeof *prefix->layer_capacities);
-    if (prefix->layers == NULL || prefix->layer_capacities == NULL) {
-        free(prefix->layers);
-        free(prefix->layer_capacities);
-        *prefix = (struct prefix){0};
-        return error_set(err, ERROR_FATAL, "out of memory for the prefix of %zu layers", model->layer_count);
-    }
-    prefix->layer_count = model->layer_count;
-    return 0;
-}
-
 void prefix_free(struct prefix *prefix)
 {
-    for (size_t i = 0; i < prefix->layer_count; i++)
-        free(prefix->layers[i].keys);
-    free(prefix->layers);
-    free(prefix->layer_capacities);
-    free(prefix->hidden);
-    free(prefix->spans);
+    prefix_end(prefix);
+    free(prefix->entries);
+    free(prefix->chunks);
     *prefix = (struct prefix){0};
 }
 
-int prefix_start(struct prefix *prefix, const struct forward *forward, const int32_t *tokens, size_t length,
+int prefix_start(struct prefix *prefix, struct prefix_cache *cache, const int32_t *tokens, size_t length,
                  struct error *err)
 {
-    const struct model *model = forward->weights->model;
-    size_t floats = length * model->width;
+    size_t most = length / CHUNK_TOKENS + 1;
+    struct prefix_entry *parent = NULL;
 
-    prefix->length = length;
-    prefix->entered = prefix->finished = 0;
-    if (floats > prefix->hidden_capacity) {
-        free(prefix->hidden);
-        prefix->hidden = floats_allocate(floats);
-        prefix->hidden_capacity = prefix->hidden == NULL ? 0 : floats;
-    }
-    if (prefix->hidden == NULL ||
-        array_reserve(&prefix->spans, &prefix->span_capacity, length / SPAN_TOKENS + 1, sizeof *prefix->spans) != 0)
+    prefix_end(prefix);
+    prefix->cache = cache;
+    if (array_reserve(&prefix->entries, &prefix->entry_capacity, most, sizeof *prefix->entries) != 0 ||
+        array_reserve(&prefix->chunks, &prefix->chunk_capacity, most, sizeof *prefix->chunks) != 0)
         return error_set(err, ERROR_FATAL, "out of memory for a prefix of %zu tokens", length);
-
-    for (size_t i = 0; i < length; i++)
-        tensor_row(model->embedding, (size_t)tokens[i], prefix->hidden + i * model->width);
-    prefix->span_count = 0;
-    for (size_t i = 0; i < length; i += SPAN_TOKENS)
-        prefix->spans[prefix->span_count++] = (struct span){
-            .row = i,
-            .token = i,
-            .count = length - i < SPAN_TOKENS ? length - i : SPAN_TOKENS,
-        };
-    return 0;
-}
-
-static int place_layer(struct prefix *prefix, const struct weights *weights, size_t layer, struct error *err)
-{
-    struct stretch *stretch = &prefix->layers[layer];
-    size_t floats = stretch_floats(weights, prefix->length);
-
-    if (floats > prefix->layer_capacities[layer]) {
-        free(stretch->keys);
-        stretch->keys = floats_allocate(floats);
-        prefix->layer_capacities[layer] = stretch->keys == NULL ? 0 : floats;
-        if (stretch->keys == NULL)
-            return error_set(err, ERROR_FATAL, "out of memory for the keys of a prefix of %zu tokens", prefix->length);
-    }
-    stretch_place(stretch, weights, prefix->length, stretch->keys);
-    return 0;
-}
-
-static struct passage passage_of(const struct prefix *prefix, size_t layer)
-{
-    for (size_t i = 0; i < prefix->span_count; i++)
-        prefix->spans[i].own = &prefix->layers[layer];
-    return (struct passage){
-        .hidden = prefix->hidden,
-        .rows = prefix->length,
-        .spans = prefix->spans,
-        .span_count = prefix->span_count,
-    };
-}
-
-int prefix_enter(struct prefix *prefix, struct forward *forward, size_t layer, struct error *err)
-{
-    while (prefix->entered <= layer) {
-        size_t next = prefix->entered;
-        if (prefix_finish(prefix, forward, next, err) != 0 || place_layer(prefix, forward->weights, next, err) != 0)
+    for (size_t i = 0; i < length; i += CHUNK_TOKENS) {
+        size_t count = length - i < CHUNK_TOKENS ? length - i : CHUNK_TOKENS;
+        if (prefix_cache_take(cache, parent, tokens + i, count, &parent, err) != 0)
             return -1;
-        struct passage passage = passage_of(prefix, next);
-        if (forward_enter(forward, next, &passage, err) != 0)
-            return -1;
-        prefix->entered++;
+        prefix->entries[prefix->count] = parent;
+        prefix->chunks[prefix->count++] = parent->chunk;
     }
     return 0;
 }
 
-int prefix_finish(struct prefix *prefix, struct forward *forward, size_t layers, struct error *err)
+int prefix_run(struct prefix *prefix, size_t layers, struct error *err)
 {
-    while (prefix->finished < layers) {
-        size_t next = prefix->finished;
-        if (prefix_enter(prefix, forward, next, err) != 0)
-            return -1;
-        struct passage passage = passage_of(prefix, next);
-        if (forward_finish(forward, next, &passage, err) != 0)
-            return -1;
-        prefix->finished++;
+    struct prefix_cache *cache = prefix->cache;
+    struct device *device = cache->device;
+    size_t first = 0; /* too shallow, as all behind it */
+
+    while (first < prefix->count && prefix->chunks[first]->entered >= layers)
+        first++;
+    if (first == prefix->count)
+        return 0;
+    prefix_cache_make_room(cache, prefix->entries + first, prefix->count - first, layers);
+    if (device->backend->chunks_run(device, prefix->chunks, prefix->count, layers, err) != 0) {
+        /* What it was working on may hold numbers that are not finite: nobody is to go on from there. */
+        prefix_cache_drop(cache, prefix->entries[first]);
+        prefix->count = first;
+        return -1;
     }
+    for (size_t i = first; i < prefix->count; i++)
+        prefix_cache_settle(cache, prefix->entries[i]);
     return 0;
+}
+
+void prefix_end(struct prefix *prefix)
+{
+    if (prefix->cache != NULL)
+        prefix_cache_release(prefix->cache, prefix->entries, prefix->count);
+    prefix->cache = NULL;
+    prefix->count = 0;
 }

@@ -1,8 +1,5 @@
 /*
- * prefix.h - what all candidates of a prompt begin with, computed once and only as deep as it is needed
- *
- * Keys and values of the layers done so far are kept until the next prefix starts, so that a later group of candidates
- * that goes deeper deepens the prefix too.
+ * prefix.h - what all candidates of a prompt begin with, as a chain of chunks, computed only as deep as it is needed
  */
 #ifndef HEADRACE_ENGINE_PREFIX_H
 #define HEADRACE_ENGINE_PREFIX_H
@@ -11,35 +8,28 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "engine/forward.h"
+#include "engine/prefix_cache.h"
 
+/* A prefix in use, from prefix_start() to prefix_end(). A zeroed one is in use by nobody. */
 struct prefix {
-    size_t length;
-    size_t entered;         /* layers with keys and values: as many as finished, or one more */
-    size_t finished;        /* layers that the rows have behind them */
-    float *hidden;          /* (length, width) */
-    size_t hidden_capacity; /* floats */
-    size_t layer_count;
-    struct stretch *layers;   /* (layer_count) */
-    size_t *layer_capacities; /* floats of each */
-    struct span *spans;
-    size_t span_count;
-    size_t span_capacity;
+    struct prefix_cache *cache;
+    struct prefix_entry **entries;
+    struct chunk **chunks; /* the entries', as the device wants them */
+    size_t count;
+    size_t entry_capacity, chunk_capacity;
 };
-
-int prefix_create(struct prefix *prefix, const struct model *model, struct error *err);
 
 /* A zeroed one is fine. */
 void prefix_free(struct prefix *prefix);
 
-/* Forgets the last one and takes the embeddings of these tokens. */
-int prefix_start(struct prefix *prefix, const struct forward *forward, const int32_t *tokens, size_t length,
+/* Takes these tokens, at least 1, from the cache or anew. Ended by prefix_end(), also after a failure. */
+int prefix_start(struct prefix *prefix, struct prefix_cache *cache, const int32_t *tokens, size_t length,
                  struct error *err);
 
-/* Makes sure that layers[0..layer] hold keys and values. */
-int prefix_enter(struct prefix *prefix, struct forward *forward, size_t layer, struct error *err);
+/* Makes sure that keys and values of layers 0 .. layers - 1 are there. After a failure only prefix_end() is left. */
+int prefix_run(struct prefix *prefix, size_t layers, struct error *err);
 
-/* Makes sure that the rows have `layers` layers behind them. */
-int prefix_finish(struct prefix *prefix, struct forward *forward, size_t layers, struct error *err);
+/* Leaves the chunks to the cache. A prefix that was not started is fine. */
+void prefix_end(struct prefix *prefix);
 
 #endif

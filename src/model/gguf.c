@@ -9,7 +9,8 @@
 #include "model/gguf_file.h"
 
 enum {
-    VERSION = 3,
+    VERSION_LEAST = 2, /* 3 only allows big-endian files, too; 1 had counts of 32 bits */
+    VERSION_MOST = 3,
     DIMENSIONS_MOST = 4,
     ALIGNMENT_DEFAULT = 32,
     ALIGNMENT_MOST = 65536,
@@ -190,19 +191,10 @@ static int read_keys(struct cursor *cursor, struct gguf *gguf, uint64_t count)
 
 static int set_type(struct cursor *cursor, struct tensor *tensor, uint32_t type)
 {
-    switch (type) {
-    case TENSOR_F32:
-    case TENSOR_F16:
-    case TENSOR_Q4_1:
-    case TENSOR_Q8_0:
-        tensor->type = (enum tensor_type)type;
-        break;
-    default:
-        return gguf_fail(cursor->gguf, cursor->err,
-                         "tensor " TEXT_FORMAT ": type %u is not supported yet; supported: F32 (0), F16 (1), Q4_1 (3), "
-                         "Q8_0 (8)",
-                         TEXT_ARGS(tensor->name), (unsigned)type);
-    }
+    tensor->type = (enum tensor_type)type;
+    if (tensor_type_name(tensor->type) == NULL)
+        return gguf_fail(cursor->gguf, cursor->err, "tensor " TEXT_FORMAT ": type %u is not supported; supported: %s",
+                         TEXT_ARGS(text_prefix(tensor->name, 64)), (unsigned)type, tensor_types_supported());
     tensor->row_bytes = tensor_row_bytes(tensor->type, tensor->columns);
     if (tensor->row_bytes == 0)
         return gguf_fail(cursor->gguf, cursor->err, "tensor " TEXT_FORMAT ": a row of %zu values is impossible in %s",
@@ -345,9 +337,9 @@ static int read_header(struct gguf *gguf, struct error *err)
         return gguf_fail(gguf, err, "no GGUF file: it does not start with the letters GGUF");
     if (take(&cursor, 4, "magic") == NULL || take_u32(&cursor, &version, "version") != 0)
         return -1;
-    if (version != VERSION)
-        return gguf_fail(gguf, err, "GGUF version %u%s; supported: %d, little-endian", (unsigned)version,
-                         version > 0xffff ? " (big-endian?)" : "", VERSION);
+    if (version < VERSION_LEAST || version > VERSION_MOST)
+        return gguf_fail(gguf, err, "GGUF version %u%s; supported: %d and %d, little-endian", (unsigned)version,
+                         version > 0xffff ? " (big-endian?)" : "", VERSION_LEAST, VERSION_MOST);
     if (take_u64(&cursor, &tensor_count, "tensor count") != 0 || take_u64(&cursor, &key_count, "key count") != 0)
         return -1;
     int result = 0;

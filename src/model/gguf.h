@@ -1,9 +1,9 @@
 /*
  * gguf.h - a GGUF file, read by somebody who trusts nothing in it
  *
- * Format: GGUF version 3 (ggml-org/ggml, docs/gguf.md). The file is mapped; keys and tensors are checked against its
- * size when it is opened: counts, lengths, types, alignment, offsets, duplicate names. What passes can be used without
- * further checks. Every error names the file, the key or tensor, and what is supported.
+ * Format: GGUF versions 2 and 3 (ggml-org/ggml, docs/gguf.md), little-endian. The file is mapped; keys and tensors are
+ * checked against its size when it is opened: counts, lengths, types, alignment, offsets, duplicate names. What passes
+ * can be used without further checks. Every error names the file, the key or tensor, and what is supported.
  *
  * Lifetime: everything handed out points into the mapping and holds until gguf_close().
  * Threads: read-only after the open, any thread; but the first gguf_hash() belongs to one.
@@ -17,18 +17,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-
-/* The numbers of the format. */
-enum tensor_type { TENSOR_F32 = 0, TENSOR_F16 = 1, TENSOR_Q4_1 = 3, TENSOR_Q8_0 = 8 };
-
-struct tensor {
-    struct text name;
-    enum tensor_type type;
-    size_t columns; /* length of a row, the format's first dimension: values that lie side by side */
-    size_t rows;    /* product of the other dimensions; 1 for a vector */
-    const uint8_t *data;
-    size_t row_bytes;
-};
+#include "model/tensor.h"
 
 struct gguf;
 
@@ -55,6 +44,8 @@ int gguf_text_array(const struct gguf *gguf, const char *key, size_t *count, str
 struct text gguf_text_at(const struct gguf *gguf, const char *key, size_t index);
 int gguf_int_array(const struct gguf *gguf, const char *key, size_t *count, struct error *err);
 int64_t gguf_int_at(const struct gguf *gguf, const char *key, size_t index);
+int gguf_float_array(const struct gguf *gguf, const char *key, size_t *count, struct error *err);
+double gguf_float_at(const struct gguf *gguf, const char *key, size_t index);
 
 /* Keys in the file's order, a printable value each (long ones and arrays shortened): for `inspect`. */
 size_t gguf_key_count(const struct gguf *gguf);
@@ -69,13 +60,5 @@ const struct tensor *gguf_tensor_named(const struct gguf *gguf, const char *name
 /* The tensor of that name and shape; -1 with a message that names what differs. */
 int gguf_find_tensor(const struct gguf *gguf, const char *name, size_t rows, size_t columns,
                      const struct tensor **tensor, struct error *err);
-
-const char *tensor_type_name(enum tensor_type type);
-
-/* Bytes of a row of so many values; 0 when the type's blocks of 32 do not fit into it. */
-size_t tensor_row_bytes(enum tensor_type type, size_t columns);
-
-/* Writes one row as floats: `columns` of them. */
-void tensor_row(const struct tensor *tensor, size_t row, float *out);
 
 #endif

@@ -66,16 +66,16 @@ static bool read_integer(const struct value *value, size_t index, bool *negative
     }
 }
 
-static bool read_float(const struct value *value, double *number)
+static bool read_float(const struct value *value, size_t index, double *number)
 {
     if (value->type == VALUE_FLOAT32) {
         float single;
-        memcpy(&single, value->data, sizeof single);
+        memcpy(&single, value->data + index * sizeof single, sizeof single);
         *number = (double)single;
         return true;
     }
     if (value->type == VALUE_FLOAT64)
-        memcpy(number, value->data, sizeof *number);
+        memcpy(number, value->data + index * sizeof *number, sizeof *number);
     return value->type == VALUE_FLOAT64;
 }
 
@@ -112,7 +112,7 @@ int gguf_float(const struct gguf *gguf, const char *key, double *number, struct 
     const struct value *value;
     if (find_kind(gguf, key, false, "a float", &value, err) != 0)
         return -1;
-    return read_float(value, number) ? 0 : wrong_type(gguf, key, value, "a float", err);
+    return read_float(value, 0, number) ? 0 : wrong_type(gguf, key, value, "a float", err);
 }
 
 int gguf_bool(const struct gguf *gguf, const char *key, bool *truth, struct error *err)
@@ -172,6 +172,24 @@ int64_t gguf_int_at(const struct gguf *gguf, const char *key, size_t index)
     return (int64_t)(negative ? -magnitude : magnitude);
 }
 
+int gguf_float_array(const struct gguf *gguf, const char *key, size_t *count, struct error *err)
+{
+    const struct value *value;
+    if (find_kind(gguf, key, true, "an array of floats", &value, err) != 0)
+        return -1;
+    if (value->type != VALUE_FLOAT32 && value->type != VALUE_FLOAT64)
+        return wrong_type(gguf, key, value, "an array of floats", err);
+    *count = value->count;
+    return 0;
+}
+
+double gguf_float_at(const struct gguf *gguf, const char *key, size_t index)
+{
+    double number = 0;
+    read_float(find(gguf, key), index, &number);
+    return number;
+}
+
 size_t gguf_key_count(const struct gguf *gguf)
 {
     return gguf->keys.count;
@@ -201,7 +219,7 @@ void gguf_key(const struct gguf *gguf, size_t index, struct text *key, char show
         show_text(value->texts[0], shown);
     else if (value->type == VALUE_BOOL)
         strcpy(shown, value->data[0] ? "true" : "false");
-    else if (read_float(value, &number))
+    else if (read_float(value, 0, &number))
         snprintf(shown, VALUE_SHOWN, "%g", number);
     else if (read_integer(value, 0, &negative, &magnitude))
         snprintf(shown, VALUE_SHOWN, "%s%" PRIu64, negative ? "-" : "", magnitude);

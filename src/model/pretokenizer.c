@@ -8,27 +8,41 @@
 #include "base/buffer.h"
 
 /* Unicode's White_Space, as the original tokenizers' \s; PCRE2's own \s also takes U+180E. */
-#define SPACE "\\p{Z}\\t-\\r\\x{85}"
-#define WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+"
+#define BLANK "\\p{Z}\\t\\x{0b}\\x{0c}\\x{85}"
+#define SPACE BLANK "\\r\\n"
 #define SIGNS " ?[^" SPACE "\\p{L}\\p{N}]+"
+#define SPACES "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
+
+/* GPT-2's words, and those of Llama 3 and Qwen2: in any case, with any one sign before. */
+#define WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+"
+#define ANY_WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+
+/* What the originals write \s*[\r\n]+: white space up to its last line end. So, nothing is gone over twice. */
+#define LINES "(?:[" BLANK "]*+[\\r\\n]++)++"
 
 /*
- * A pattern matches at every place, so the pieces follow each other without gaps. GPT-2's expression is published with
- * the model (openai/gpt-2, encoder.py). "smollm" first cuts every numeral out and applies GPT-2's expression to what
- * lies between; here in one: a numeral is a piece, and to a run of white space it is like the end of the text.
+ * A pattern matches at every place, so the pieces follow each other without gaps. The expressions are published with
+ * the models: GPT-2's in openai/gpt-2, encoder.py, those of Llama 3 and Qwen2 in their tokenizer.json. "smollm" first
+ * cuts every numeral out and applies GPT-2's expression to what lies between; here in one: a numeral is a piece, and to
+ * a run of white space it is like the end of the text.
  */
-static const struct {
+static const struct known {
     const char *name, *pattern;
+    bool takes_whole; /* "ignore_merges" in the model's tokenizer.json */
+    bool adds_bos;    /* many of Llama 3's files leave that out */
 } known[] = {
-    {"smollm", WORDS "|\\p{N}|" SIGNS "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+"},
-    {"gpt-2", WORDS "| ?\\p{N}+|" SIGNS "|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"},
+    {"smollm", WORDS "|\\p{N}|" SIGNS "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+", false, false},
+    {"gpt-2", WORDS "| ?\\p{N}+|" SIGNS "|" SPACES, false, false},
+    {"llama-bpe", ANY_WORDS "|\\p{N}{1,3}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, true, true},
+    {"qwen2", ANY_WORDS "|\\p{N}|" SIGNS "[\\r\\n]*|" LINES "|" SPACES, false, false},
 };
 enum { KNOWN = sizeof known / sizeof *known };
 
-/* The patterns step back once at most; this only bounds what we did not think of. */
-enum { STEPS_MOST = 1000000 };
+/* The patterns go over a piece a few times at most; this only bounds what we did not think of. */
+enum { STEPS_MOST = 100000000 };
 
 struct pretokenizer {
+    const struct known *known;
     pcre2_code *code;
     pcre2_match_context *limits;
 };
@@ -71,6 +85,7 @@ int pretokenizer_create(struct pretokenizer **pretokenizer, struct text name, st
     struct pretokenizer *created = calloc(1, sizeof *created);
     if (created == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for a pre-tokeniser");
+    created->known = &known[index];
     if (compile(created, known[index].pattern, err) != 0) {
         pretokenizer_destroy(created);
         return -1;
@@ -86,6 +101,16 @@ void pretokenizer_destroy(struct pretokenizer *pretokenizer)
     pcre2_code_free(pretokenizer->code);
     pcre2_match_context_free(pretokenizer->limits);
     free(pretokenizer);
+}
+
+bool pretokenizer_takes_whole(const struct pretokenizer *pretokenizer)
+{
+    return pretokenizer->known->takes_whole;
+}
+
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer)
+{
+    return pretokenizer->known->adds_bos;
 }
 
 struct pretokenizer_match *pretokenizer_match_create(void)

@@ -6,6 +6,8 @@
 #ifndef HEADRACE_MODEL_PRETOKENIZER_H
 #define HEADRACE_MODEL_PRETOKENIZER_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "base/text.h"
 
@@ -15,6 +17,12 @@ struct pretokenizer_match;
 /* By the name that GGUF files use (tokenizer.ggml.pre); an unknown one is an error that lists the known ones. */
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct text name, struct error *err);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer);
+
+/* Whether by this convention a piece that is a token as a whole is taken as such, before any merge. */
+bool pretokenizer_takes_whole(const struct pretokenizer *pretokenizer);
+
+/* Whether by this convention BOS stands before every sequence where the file does not say. */
+bool pretokenizer_adds_bos(const struct pretokenizer *pretokenizer);
 
 /* Scratch memory of a caller; NULL without memory. */
 struct pretokenizer_match *pretokenizer_match_create(void);

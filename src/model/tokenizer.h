@@ -1,9 +1,11 @@
 /*
- * tokenizer.h - text to token ids and back, byte-level BPE
+ * tokenizer.h - text to token ids and back: byte-level BPE, and SentencePiece with byte fallback
  *
- * Vocabulary, merges and the name of the pre-tokeniser come from the GGUF file (tokenizer.ggml.*); the pre-tokeniser's
- * regular expression runs on PCRE2. Special are tokens of the types control, unknown and user-defined. An unknown model
- * or pre-tokeniser is an error, never a guess.
+ * Which of the two, its vocabulary and its conventions come from the GGUF file (tokenizer.ggml.*). Byte-level BPE has
+ * merges and a pre-tokeniser (gpt-2, smollm, llama-bpe, qwen2), whose regular expression runs on PCRE2; SentencePiece
+ * has scores. Special are tokens of the types control, unknown and user-defined. Text is taken as it stands: Qwen2's
+ * own tokenizer composes accents first (NFC), GGUF files and we leave that to the text. An unknown model or
+ * pre-tokeniser is an error, never a guess.
  *
  * Threads: tokenizer_encode() and the rest may be called from any thread.
  */
@@ -61,5 +63,11 @@ size_t tokenizer_size(const struct tokenizer *tokenizer);
 
 /* Id put before every sequence by this model's convention, -1 when it has none. */
 int32_t tokenizer_bos(const struct tokenizer *tokenizer);
+
+/*
+ * What this model's convention puts before plain text that opens a sequence or stands right behind a special token: a
+ * blank (most of SentencePiece's vocabularies) or nothing. Like BOS it is the caller's to put there; never absent.
+ */
+struct text tokenizer_opening(const struct tokenizer *tokenizer);
 
 #endif

@@ -20,11 +20,23 @@ static int append_bos(struct rendering *rendering)
     return rendering->text == NULL ? 0 : tokenizer_decode(tokenizer, bos, rendering->text, rendering->err);
 }
 
+/* Whether a part's text stands at the start of the prompt, or behind a special token that ends the part before. */
+static bool part_opens(const struct prompt_template *prompt, enum part_kind kind)
+{
+    for (int before = (int)kind - 1; before >= 0; before--) {
+        const struct part *part = &prompt->parts[before];
+        if (part->count > 0)
+            return part->nodes[part->count - 1].kind == NODE_SPECIAL;
+    }
+    return true;
+}
+
 /* A part alone; on failure tokens and text are as they were. */
 static int render_alone(const struct prompt_template *prompt, enum part_kind kind, const struct scope *scope,
                         struct tokens *tokens, struct buffer *text, struct error *err)
 {
-    struct rendering rendering = {.prompt = prompt, .tokens = tokens, .text = text, .err = err};
+    struct rendering rendering = {
+        .prompt = prompt, .tokens = tokens, .text = text, .opens = part_opens(prompt, kind), .err = err};
     size_t token_count = tokens->count, text_size = text != NULL ? text->size : 0;
     int result = kind == PART_SYSTEM ? append_bos(&rendering) : 0;
     if (result == 0)
@@ -58,7 +70,7 @@ static const struct prompt_candidate sample_candidates[2] = {
 static int render_together(const struct prompt_template *prompt, const struct scope *scope, struct text answer,
                            struct tokens *tokens, struct error *err)
 {
-    struct rendering rendering = {.prompt = prompt, .tokens = tokens, .err = err};
+    struct rendering rendering = {.prompt = prompt, .tokens = tokens, .opens = true, .err = err};
     int result = append_bos(&rendering);
     for (int part = 0; part < PART_COUNT && result == 0; part++)
         result = render_part(&rendering, (enum part_kind)part, scope);

@@ -163,15 +163,35 @@ static bool is_any(struct rendering *rendering, enum name name, const struct sco
     }
 }
 
+/* With what the model's convention puts before it; the text as it is shown goes without. */
+static int encode_opening(struct rendering *rendering, struct text opening)
+{
+    struct buffer opened = {0};
+    buffer_append_text(&opened, opening);
+    buffer_append_text(&opened, buffer_text(&rendering->plain));
+    int result = buffer_check(&opened, "rendering a prompt", rendering->err);
+    if (result == 0)
+        result =
+            tokenizer_encode(rendering->prompt->tokenizer, buffer_text(&opened), rendering->tokens, rendering->err);
+    buffer_free(&opened);
+    return result;
+}
+
 int render_flush(struct rendering *rendering)
 {
+    const struct tokenizer *tokenizer = rendering->prompt->tokenizer;
     struct buffer *plain = &rendering->plain;
+    struct text opening = tokenizer_opening(tokenizer);
     if (buffer_check(plain, "rendering a prompt", rendering->err) != 0)
         return -1;
     if (plain->size == 0)
         return 0;
-    if (tokenizer_encode(rendering->prompt->tokenizer, buffer_text(plain), rendering->tokens, rendering->err) != 0)
+    int result = rendering->opens && opening.size > 0
+                     ? encode_opening(rendering, opening)
+                     : tokenizer_encode(tokenizer, buffer_text(plain), rendering->tokens, rendering->err);
+    if (result != 0)
         return -1;
+    rendering->opens = false;
     if (rendering->text != NULL)
         buffer_append_text(rendering->text, buffer_text(plain));
     buffer_clear(plain);
@@ -182,6 +202,7 @@ static int append_special(struct rendering *rendering, const struct node *node)
 {
     if (render_flush(rendering) != 0 || tokens_append(rendering->tokens, node->special, rendering->err) != 0)
         return -1;
+    rendering->opens = true;
     if (rendering->text != NULL)
         buffer_append_text(rendering->text, node->text);
     return 0;

@@ -16,6 +16,7 @@ struct rendering {
     struct tokens *tokens;
     struct buffer *text; /* NULL: not wanted */
     struct buffer plain; /* what came since the last special token; to be freed */
+    bool opens;          /* what is plain stands at the start of the sequence or right behind a special token */
     struct error *err;
 };
 

@@ -8,6 +8,12 @@
 
 enum { SIMILAR_HISTORY = 5 }; /* events shown of each user that is similar over all (SIMILAR_GLOBAL) */
 
+/*
+ * A full history gives up its oldest events so many at a time: its beginning, and with it all that the engine has kept
+ * of the prompt, stays the same for so many new events.
+ */
+enum { HISTORY_STEP = 5 };
+
 /* What the steps of one plan share. */
 struct planning {
     struct graph *graph;
@@ -66,6 +72,15 @@ static int tell_event(struct planning *planning, uint32_t item, struct text titl
     return copy_text(planning->arena, title, &event->title, err);
 }
 
+/* At most so many events of a user who has `count` are told, the newest; more than half of `most`. */
+static size_t history_limit(size_t count, size_t most)
+{
+    size_t step = most < 2 * HISTORY_STEP ? (most + 1) / 2 : HISTORY_STEP;
+    if (count <= most || step == 0)
+        return most;
+    return count - (count - most + step - 1) / step * step;
+}
+
 /* The newest `limit` events of `user` in the graph, oldest first. *known counts those without a title, too. */
 static int tell_history(struct planning *planning, uint32_t user, size_t limit, const struct prompt_event **events,
                         size_t *event_count, size_t *known, struct error *err)
@@ -113,7 +128,7 @@ static int tell_inline_history(struct planning *planning, size_t *known, struct 
             order[earlier++] = &request->history[i];
     qsort(order, earlier, sizeof *order, older_first);
 
-    size_t limit = planning->settings->history_max, count = 0;
+    size_t limit = history_limit(earlier, planning->settings->history_max), count = 0;
     for (size_t i = earlier > limit ? earlier - limit : 0; i < earlier; i++) {
         const struct request_event *event = order[i];
         int verdict = graph_verdict(settings, event->kind, event->has_value, event->value, false, false);
@@ -149,6 +164,24 @@ static int tell_similar_users(struct planning *planning, struct error *err)
     return 0;
 }
 
+/*
+ * The user's own history. How many events it has is told by the user's edges, which are at hand: for one who meets the
+ * same items again and again they are fewer, and the oldest events leave one by one.
+ */
+static int tell_own_history(struct planning *planning, size_t *known, struct error *err)
+{
+    struct plan *plan = planning->plan;
+    size_t edge_count;
+    const struct edge *edges = graph_user_edges(planning->graph, planning->user, &edge_count);
+    size_t met = graph_edges_before(edges, edge_count, planning->request->timestamp_ms);
+    size_t limit = history_limit(met, planning->settings->history_max);
+    if (tell_history(planning, planning->user, limit, &plan->user.history, &plan->user.history_count, known, err) != 0)
+        return -1;
+    if (*known == limit && *known < met)
+        *known = met;
+    return 0;
+}
+
 static int plan_user(struct planning *planning, struct error *err)
 {
     struct plan *plan = planning->plan;
@@ -158,8 +191,7 @@ static int plan_user(struct planning *planning, struct error *err)
         size_t profile_count;
         graph_user(planning->graph, planning->user, &profile, &profile_count);
         if (copy_fields(planning->arena, profile, profile_count, &plan->user.profile, err) != 0 ||
-            tell_history(planning, planning->user, planning->settings->history_max, &plan->user.history,
-                         &plan->user.history_count, &known, err) != 0)
+            tell_own_history(planning, &known, err) != 0)
             return -1;
         plan->user.profile_count = profile_count;
         graph_user_embedding(planning->graph, planning->user, planning->query);

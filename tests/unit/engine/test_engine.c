@@ -312,7 +312,7 @@ static void bad_prompts_are_named_and_do_no_harm(void **state)
     int32_t vocabulary = (int32_t)scene->tiny.model.vocabulary;
     int32_t prefix[] = {1, 2}, tokens[513] = {3, 4, 5};
     size_t offsets[] = {0, 2, 3};
-    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false};
+    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false, NULL};
     struct engine_score *before = score(engine, &prompt);
 
     tokens[1] = vocabulary;
@@ -350,7 +350,7 @@ static void no_candidates_are_no_work(void **state)
     struct scene *scene = *state;
     struct engine *engine = tiny_engine(&scene->tiny, full, 1);
     const size_t offsets[] = {0};
-    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false};
+    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL};
     struct error err;
     assert_int_equal(engine_score(engine, &prompt, NULL, &err), 0);
     assert_int_equal(engine_token_layers(engine), 0);
@@ -362,7 +362,8 @@ static void assert_not_created(const struct model *model, const struct heads *he
 {
     struct engine *engine = NULL;
     struct error err;
-    assert_int_equal(engine_create(&engine, model, heads, &rule, 1, &err), -1);
+    const struct engine_settings settings = {.rule = rule, .threads = 1, .mode = ENGINE_F32};
+    assert_int_equal(engine_create(&engine, model, heads, &settings, &err), -1);
     assert_null(engine);
     assert_int_equal(err.kind, ERROR_FATAL);
     if (strstr(err.message, message) == NULL)

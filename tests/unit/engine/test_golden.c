@@ -3,7 +3,6 @@
 
 #include "tiny.h"
 
-#include "engine/prefix.h"
 #include "real_model.h"
 
 static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
@@ -33,82 +32,47 @@ static void compare_states(const char *what, const char *layer, json_t *position
     }
 }
 
-/* The passes that the engine makes, on kernels of our choice. */
-static void compare_sequence(const struct tiny *tiny, const struct kernels *kernels, struct pool *pool,
-                             json_t *sequence)
+static void compare_sequence(const struct tiny *tiny, struct engine *engine, json_t *sequence)
 {
-    struct weights weights;
-    struct forward forward;
-    struct prefix prefix;
     int32_t tokens[512];
     struct error err;
     size_t length = read_ids(json_object_get(sequence, "tokens"), tokens), compared = 0;
+    float *states = malloc(length * tiny->model.width * sizeof *states);
     const char *layer;
     json_t *expected;
 
-    if (weights_pack(&weights, &tiny->model, kernels, pool, &err) != 0 ||
-        forward_create(&forward, &weights, pool, &err) != 0 || prefix_create(&prefix, &tiny->model, &err) != 0 ||
-        forward_reserve(&forward, length, length, &err) != 0 ||
-        prefix_start(&prefix, &forward, tokens, length, &err) != 0)
-        fail_msg("%s", err.message);
+    assert_non_null(states);
     json_object_foreach(json_object_get(sequence, "hidden"), layer, expected)
     {
-        if (prefix_finish(&prefix, &forward, strtoul(layer, NULL, 10), &err) != 0)
+        if (engine_hidden_states(engine, tokens, length, strtoul(layer, NULL, 10), states, &err) != 0)
             fail_msg("%s", err.message);
-        compare_states(kernels->name, layer, json_object_get(sequence, "positions"), expected, prefix.hidden,
+        compare_states(engine_arithmetic(engine), layer, json_object_get(sequence, "positions"), expected, states,
                        tiny->model.width);
         compared++;
     }
     assert_int_equal(compared, 4);
-    prefix_free(&prefix);
-    forward_free(&forward);
-    weights_free(&weights);
+    free(states);
 }
 
 static void hidden_states_are_those_of_float64_on_every_instruction_set(void **state)
 {
     (void)state;
+    enum engine_cpu cpus[3];
     struct tiny tiny;
     tiny_load(&tiny);
-    struct pool *pool = pool_create(2);
     json_t *golden = golden_json("tiny_states.json"), *sequence;
     size_t at;
-    assert_true(pool != NULL && golden != NULL);
+    assert_non_null(golden);
     assert_int_equal(json_array_size(json_object_get(golden, "sequences")), 2);
-    for (size_t i = 0; kernels_supported(i) != NULL; i++)
+    for (size_t i = 0; i < processors(cpus); i++) {
+        struct engine *engine = tiny_engine_on(&tiny, full, 2, ENGINE_F32, cpus[i]);
         json_array_foreach(json_object_get(golden, "sequences"), at, sequence)
         {
-            compare_sequence(&tiny, kernels_supported(i), pool, sequence);
+            compare_sequence(&tiny, engine, sequence);
         }
-    json_decref(golden);
-    pool_destroy(pool);
-    tiny_free(&tiny);
-}
-
-static void the_engine_hands_out_these_hidden_states(void **state)
-{
-    (void)state;
-    struct tiny tiny;
-    tiny_load(&tiny);
-    struct engine *engine = tiny_engine(&tiny, full, 2);
-    json_t *golden = golden_json("tiny_states.json");
-    assert_non_null(golden);
-    json_t *sequence = json_array_get(json_object_get(golden, "sequences"), 1);
-    json_t *hidden = json_object_get(sequence, "hidden"), *positions = json_object_get(sequence, "positions");
-    int32_t tokens[512];
-    struct error err;
-    size_t length = read_ids(json_object_get(sequence, "tokens"), tokens);
-    float *states = malloc(length * tiny.model.width * sizeof *states);
-    assert_non_null(states);
-
-    static const char *const layers[] = {"6", "0", "3"};
-    for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(engine_hidden_states(engine, tokens, length, strtoul(layers[i], NULL, 10), states, &err), 0);
-        compare_states("engine", layers[i], positions, json_object_get(hidden, layers[i]), states, tiny.model.width);
+        engine_destroy(engine);
     }
-    free(states);
     json_decref(golden);
-    engine_destroy(engine);
     tiny_free(&tiny);
 }
 
@@ -159,7 +123,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hidden_states_are_those_of_float64_on_every_instruction_set),
-        cmocka_unit_test(the_engine_hands_out_these_hidden_states),
         cmocka_unit_test(packed_candidates_score_as_plain_sequences_in_float64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "engine/kernels.h"
+#include "engine/cpu/kernels.h"
 
 static float *noise(struct random *random, size_t count)
 {
@@ -20,34 +20,99 @@ static float *noise(struct random *random, size_t count)
     return values;
 }
 
+/* The tables that this processor can run; NULL past the last one. */
+static const struct kernels *supported(size_t index)
+{
+    const struct kernels *kernels;
+    struct error err;
+    for (enum engine_cpu cpu = ENGINE_SCALAR; cpu <= ENGINE_AVX512; cpu++)
+        if (kernels_pick(&kernels, cpu, &err) == 0 && index-- == 0)
+            return kernels;
+    return NULL;
+}
+
+static const struct format *format_of(const struct kernels *kernels, size_t index)
+{
+    return index == 0 ? kernels->floats : index == 1 ? kernels->bfloats : NULL;
+}
+
 static void assert_near(const struct kernels *kernels, double got, double expected, double tolerance)
 {
     if (!(fabs(got - expected) <= tolerance))
         fail_msg("%s: %.9g instead of %.9g", kernels->name, got, expected);
 }
 
-static void compare_product(const struct kernels *kernels, struct random *random, size_t rows, size_t depth, bool add)
-{
-    size_t columns = 1 + random_below(random, kernels->panel), in_stride = depth + 3, out_stride = columns + 2;
-    float *panel = noise(random, depth * kernels->panel);
-    float *in = noise(random, rows * in_stride);
-    float *out = noise(random, rows * out_stride);
-    float *before = malloc(rows * out_stride * sizeof *before);
-    assert_non_null(before);
-    memcpy(before, out, rows * out_stride * sizeof *before);
+struct product {
+    const struct kernels *kernels;
+    const struct format *format;
+    size_t depth, rows, in_stride;
+    float *weights; /* (panel, depth) */
+    float *in;      /* (rows, depth) */
+    uint8_t *panel, *operands;
+};
 
-    kernels->multiply(panel, depth, in, in_stride, rows, out, out_stride, columns, add);
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t c = 0; c < columns; c++) {
-            double sum = add ? (double)before[r * out_stride + c] : 0.0;
-            for (size_t k = 0; k < depth; k++)
-                sum += (double)in[r * in_stride + k] * (double)panel[k * kernels->panel + c];
-            assert_near(kernels, (double)out[r * out_stride + c], sum, 1e-6 * (double)(depth + 4));
+static uint8_t *zeroed_lines(size_t bytes)
+{
+    uint8_t *lines = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    assert_non_null(lines);
+    memset(lines, 0, bytes);
+    return lines;
+}
+
+static struct product make_product(const struct kernels *kernels, const struct format *format, struct random *random,
+                                   size_t rows, size_t depth)
+{
+    struct product product = {kernels, format, depth, rows, format->operand_bytes(depth), NULL, NULL, NULL, NULL};
+    product.weights = noise(random, kernels->panel * depth);
+    product.in = noise(random, rows * depth);
+    product.panel = zeroed_lines(format->panel_bytes(depth));
+    product.operands = zeroed_lines(rows * product.in_stride);
+    for (size_t c = 0; c < kernels->panel; c++)
+        format->put_column(product.panel, depth, c, product.weights + c * depth);
+    for (size_t r = 0; r < rows; r++)
+        format->take(product.in + r * depth, depth, product.operands + r * product.in_stride);
+    return product;
+}
+
+static void free_product(struct product *product)
+{
+    free(product->weights);
+    free(product->in);
+    free(product->panel);
+    free(product->operands);
+}
+
+/* Rounding of one operand or weight, relative. */
+static double rounding(const struct kernels *kernels, const struct format *format)
+{
+    return format == kernels->floats ? 0x1p-24 : 0x1p-8;
+}
+
+static void compare_product(const struct product *product, bool add, struct random *random)
+{
+    const struct kernels *kernels = product->kernels;
+    size_t out_stride = kernels->panel + 16;
+    float *out = noise(random, product->rows * out_stride);
+    float *before = noise(random, product->rows * out_stride);
+    memcpy(before, out, product->rows * out_stride * sizeof *out);
+
+    product->format->multiply(product->panel, product->depth, product->operands, product->in_stride, product->rows, out,
+                              out_stride, add);
+    for (size_t r = 0; r < product->rows; r++) {
+        for (size_t c = 0; c < kernels->panel; c++) {
+            double sum = add ? (double)before[r * out_stride + c] : 0.0, size = 0.0;
+            for (size_t k = 0; k < product->depth; k++) {
+                double term =
+                    (double)product->in[r * product->depth + k] * (double)product->weights[c * product->depth + k];
+                sum += term;
+                size += fabs(term);
+            }
+            double tolerance = 2.0 * rounding(kernels, product->format) * size + 1e-6 * (double)(product->depth + 4);
+            assert_near(kernels, (double)out[r * out_stride + c], sum, tolerance);
         }
-        assert_memory_equal(out + r * out_stride + columns, before + r * out_stride + columns, 2 * sizeof *out);
+        assert_memory_equal(out + r * out_stride + kernels->panel, before + r * out_stride + kernels->panel,
+                            16 * sizeof *out);
     }
-    free(panel);
-    free(in);
     free(out);
     free(before);
 }
@@ -56,51 +121,16 @@ static void products_are_those_of_a_plain_loop_on_odd_shapes(void **state)
 {
     (void)state;
     struct random random = {1};
-    for (size_t i = 0; kernels_supported(i) != NULL; i++)
-        for (size_t rows = 1; rows <= 19; rows++)
-            for (size_t depth = 1; depth <= 100; depth = 2 * depth + 1) {
-                compare_product(kernels_supported(i), &random, rows, depth, false);
-                compare_product(kernels_supported(i), &random, rows, depth, true);
-            }
-}
-
-static void compare_weighing(const struct kernels *kernels, struct random *random, size_t rows, size_t count,
-                             size_t columns)
-{
-    float *weights = noise(random, rows * (count + 1));
-    float *values = noise(random, count * columns + kernels->panel);
-    float *out = calloc(rows * columns, sizeof *out);
-    float *halves = calloc(rows * columns, sizeof *halves);
-    assert_true(out != NULL && halves != NULL);
-
-    kernels->weigh(weights, count + 1, rows, values, count, out, columns, columns);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < columns; c++) {
-            double sum = 0.0;
-            for (size_t k = 0; k < count; k++)
-                sum += (double)weights[r * (count + 1) + k] * (double)values[k * columns + c];
-            assert_near(kernels, (double)out[r * columns + c], sum, 1e-6 * (double)(count + 4));
-        }
-
-    size_t half = count / 2;
-    kernels->weigh(weights, count + 1, rows, values, half, halves, columns, columns);
-    kernels->weigh(weights + half, count + 1, rows, values + half * columns, count - half, halves, columns, columns);
-    assert_memory_equal(halves, out, rows * columns * sizeof *out);
-    free(weights);
-    free(values);
-    free(out);
-    free(halves);
-}
-
-static void weighing_in_stretches_is_weighing_at_once_to_the_bit(void **state)
-{
-    (void)state;
-    struct random random = {2};
-    for (size_t i = 0; kernels_supported(i) != NULL; i++)
-        for (size_t rows = 1; rows <= 9; rows++)
-            for (size_t count = 1; count <= 70; count = 2 * count + 1)
-                for (size_t columns = 2; columns <= 80; columns = 3 * columns + 2)
-                    compare_weighing(kernels_supported(i), &random, rows, count, columns);
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; format_of(supported(i), f) != NULL; f++)
+            for (size_t rows = 1; rows <= 19; rows++)
+                for (size_t depth = 1; depth <= 100; depth = 2 * depth + 1) {
+                    struct product product =
+                        make_product(supported(i), format_of(supported(i), f), &random, rows, depth);
+                    compare_product(&product, false, &random);
+                    compare_product(&product, true, &random);
+                    free_product(&product);
+                }
 }
 
 static void a_row_does_not_depend_on_the_tile_that_it_falls_in(void **state)
@@ -108,56 +138,110 @@ static void a_row_does_not_depend_on_the_tile_that_it_falls_in(void **state)
     (void)state;
     enum { ROWS = 23, DEPTH = 65 };
     struct random random = {3};
-    for (size_t i = 0; kernels_supported(i) != NULL; i++) {
-        const struct kernels *kernels = kernels_supported(i);
-        size_t panel = kernels->panel;
-        float *weights = noise(&random, DEPTH * panel), *in = noise(&random, ROWS * DEPTH);
-        float *together = noise(&random, ROWS * panel), *alone = noise(&random, panel);
-        kernels->multiply(weights, DEPTH, in, DEPTH, ROWS, together, panel, panel, false);
-        for (size_t r = 0; r < ROWS; r++) {
-            kernels->multiply(weights, DEPTH, in + r * DEPTH, DEPTH, 1, alone, panel, panel, false);
-            assert_memory_equal(alone, together + r * panel, panel * sizeof *alone);
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; format_of(supported(i), f) != NULL; f++) {
+            const struct format *format = format_of(supported(i), f);
+            struct product product = make_product(supported(i), format, &random, ROWS, DEPTH);
+            size_t panel = supported(i)->panel;
+            float *together = noise(&random, ROWS * panel), *alone = noise(&random, panel);
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, together, panel, false);
+            for (size_t r = 0; r < ROWS; r++) {
+                format->multiply(product.panel, DEPTH, product.operands + r * product.in_stride, product.in_stride, 1,
+                                 alone, panel, false);
+                assert_memory_equal(alone, together + r * panel, panel * sizeof *alone);
+            }
+            free(together);
+            free(alone);
+            free_product(&product);
         }
-        free(weights);
-        free(in);
-        free(together);
-        free(alone);
+}
+
+/* What is set by rows is what is set by columns, and a sum may be done in stretches: to the bit. */
+static void a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns(void **state)
+{
+    (void)state;
+    enum { ROWS = 7, DEPTH = 64, HALF = 32 };
+    struct random random = {2};
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; format_of(supported(i), f) != NULL; f++) {
+            const struct format *format = format_of(supported(i), f);
+            if (format->put_row == NULL)
+                continue;
+            struct product product = make_product(supported(i), format, &random, ROWS, DEPTH);
+            size_t panel = supported(i)->panel;
+            float *whole = noise(&random, ROWS * panel), *halves = noise(&random, ROWS * panel);
+            float *row = noise(&random, panel);
+            uint8_t *panels[2];
+            for (size_t half = 0; half < 2; half++) {
+                panels[half] = zeroed_lines(format->panel_bytes(HALF));
+                for (size_t k = 0; k < HALF; k++) {
+                    for (size_t c = 0; c < panel; c++)
+                        row[c] = product.weights[c * DEPTH + half * HALF + k];
+                    format->put_row(panels[half], k, row, panel);
+                }
+            }
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, whole, panel, false);
+            for (size_t half = 0; half < 2; half++)
+                format->multiply(panels[half], HALF, product.operands + format->operand_bytes(half * HALF),
+                                 product.in_stride, ROWS, halves, panel, half > 0);
+            assert_memory_equal(halves, whole, ROWS * panel * sizeof *whole);
+            free(panels[0]);
+            free(panels[1]);
+            free(row);
+            free(whole);
+            free(halves);
+            free_product(&product);
+        }
+}
+
+static void compare_soften(const struct kernels *kernels, const struct format *format, struct random *random,
+                           size_t count)
+{
+    size_t limit = (count + 15) / 16 * 16 + 16 * (count % 3);
+    float *scores = noise(random, limit);
+    double *expected = calloc(limit, sizeof *expected), sum = 0.0, greatest = -INFINITY;
+    uint16_t *operand = (uint16_t *)zeroed_lines(format->operand_bytes(limit));
+    assert_non_null(expected);
+    for (size_t k = 0; k < limit; k++)
+        scores[k] = k >= count ? NAN : count > 3 && k == count / 2 ? -INFINITY : 40.0f * scores[k];
+    for (size_t k = 0; k < count; k++)
+        greatest = fmax(greatest, (double)scores[k]);
+    for (size_t k = 0; k < count; k++)
+        sum += expected[k] = exp((double)scores[k] - greatest);
+
+    double error = format == kernels->floats ? 8e-6 : 0x1p-8; /* the subtraction itself costs 2^-18 of exponent 80 */
+    assert_near(kernels, (double)format->soften(scores, count, limit, operand), sum, 1e-5 * sum);
+    for (size_t k = 0; k < limit; k++) {
+        double got = (double)scores[k];
+        if (!format->floats) {
+            uint32_t bits = (uint32_t)operand[k] << 16;
+            float value;
+            memcpy(&value, &bits, sizeof value);
+            got = (double)value;
+        }
+        assert_near(kernels, got, expected[k], error * expected[k] + (format->floats ? 0.0 : 1e-38));
     }
+    free(scores);
+    free(expected);
+    free(operand);
 }
 
 static void softmax_is_that_of_libm_and_gives_hidden_keys_nothing(void **state)
 {
     (void)state;
     struct random random = {4};
-    for (size_t i = 0; kernels_supported(i) != NULL; i++)
-        for (size_t count = 1; count <= 150; count = count * 3 / 2 + 1) {
-            const struct kernels *kernels = kernels_supported(i);
-            size_t limit = count + count % 7, room = limit + kernels->panel;
-            float *scores = noise(&random, room);
-            double *expected = calloc(room, sizeof *expected), sum = 0.0, greatest = -INFINITY;
-            assert_non_null(expected);
-            for (size_t k = 0; k < room; k++)
-                scores[k] = k < count ? 40.0f * scores[k] : NAN;
-            for (size_t k = 0; k < count; k++)
-                greatest = fmax(greatest, (double)scores[k]);
-            for (size_t k = 0; k < count; k++)
-                sum += expected[k] = exp((double)scores[k] - greatest);
-
-            double got = (double)kernels->soften(scores, count, limit);
-            assert_near(kernels, got, sum, 1e-6 * sum);
-            for (size_t k = 0; k < limit; k++) /* the subtraction itself costs 2^-18 of an exponent of 80 */
-                assert_near(kernels, (double)scores[k], expected[k], 8e-6 * expected[k]);
-            free(scores);
-            free(expected);
-        }
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; f < 2; f++)
+            for (size_t count = 1; count <= 150; count = count * 3 / 2 + 1)
+                compare_soften(supported(i), format_of(supported(i), f), &random, count);
 }
 
 /* With up = 1 / g the gate is the logistic function, where it is steepest in the exponential. */
 static void the_gate_is_silu_from_end_to_end(void **state)
 {
     (void)state;
-    for (size_t i = 0; kernels_supported(i) != NULL; i++) {
-        const struct kernels *kernels = kernels_supported(i);
+    for (size_t i = 0; supported(i) != NULL; i++) {
+        const struct kernels *kernels = supported(i);
         size_t count = 400 * kernels->panel;
         float *gate = malloc(count * sizeof *gate), *up = malloc(count * sizeof *up);
         assert_true(gate != NULL && up != NULL);
@@ -165,7 +249,8 @@ static void the_gate_is_silu_from_end_to_end(void **state)
             gate[k] = (float)(-120.0 + 240.0 * ((double)k + 0.5) / (double)count);
             up[k] = 0.5f;
         }
-        kernels->gate(gate, up, count);
+        for (size_t k = 0; k < count; k += kernels->panel)
+            kernels->gate(gate + k, up + k, gate + k);
         for (size_t k = 0; k < count; k++) {
             double g = (double)(float)(-120.0 + 240.0 * ((double)k + 0.5) / (double)count);
             double expected = 0.5 * g / (1.0 + exp(-g));
@@ -180,42 +265,64 @@ static void norm_is_that_of_a_plain_loop_and_shows_broken_rows(void **state)
 {
     (void)state;
     struct random random = {5};
-    for (size_t i = 0; kernels_supported(i) != NULL; i++)
+    for (size_t i = 0; supported(i) != NULL; i++)
         for (size_t count = 1; count <= 100; count += 11) {
-            const struct kernels *kernels = kernels_supported(i);
-            float *in = noise(&random, count), *gain = noise(&random, count), *out = noise(&random, count);
+            const struct kernels *kernels = supported(i);
+            float *in = noise(&random, count), *out = noise(&random, count);
             double squares = 0.0;
             for (size_t k = 0; k < count; k++)
                 squares += (double)in[k] * (double)in[k];
             double mean = squares / (double)count;
-            assert_near(kernels, (double)kernels->norm(in, gain, count, 1e-5f, out), mean, 1e-6 * mean);
+            assert_near(kernels, (double)kernels->norm(in, count, 1e-5f, out), mean, 1e-6 * mean);
             for (size_t k = 0; k < count; k++)
-                assert_near(kernels, (double)out[k], (double)in[k] * (double)gain[k] / sqrt(mean + 1e-5), 2e-6);
+                assert_near(kernels, (double)out[k], (double)in[k] / sqrt(mean + 1e-5), 2e-6);
 
             in[count - 1] = NAN;
-            assert_true(!isfinite(kernels->norm(in, gain, count, 1e-5f, out)));
+            assert_true(!isfinite(kernels->norm(in, count, 1e-5f, out)));
             in[count - 1] = -INFINITY;
-            assert_true(!isfinite(kernels->norm(in, gain, count, 1e-5f, out)));
+            assert_true(!isfinite(kernels->norm(in, count, 1e-5f, out)));
             free(in);
-            free(gain);
             free(out);
+        }
+}
+
+static void rotation_turns_pairs_half_a_head_apart(void **state)
+{
+    (void)state;
+    struct random random = {6};
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t pairs = 1; pairs <= 70; pairs = 3 * pairs + 1) {
+            float *in = noise(&random, 2 * pairs), *out = noise(&random, 2 * pairs);
+            float *cosines = noise(&random, pairs), *sines = noise(&random, pairs);
+            supported(i)->rotate(in, cosines, sines, pairs, 0.25f, out);
+            for (size_t k = 0; k < pairs; k++) {
+                double x = (double)in[k], y = (double)in[k + pairs], c = (double)cosines[k], s = (double)sines[k];
+                assert_near(supported(i), (double)out[k], 0.25 * (x * c - y * s), 1e-7);
+                assert_near(supported(i), (double)out[k + pairs], 0.25 * (x * s + y * c), 1e-7);
+            }
+            free(in);
+            free(out);
+            free(cosines);
+            free(sines);
         }
 }
 
 static void broken_numbers_stay_broken(void **state)
 {
     (void)state;
-    for (size_t i = 0; kernels_supported(i) != NULL; i++) {
-        const struct kernels *kernels = kernels_supported(i);
+    for (size_t i = 0; supported(i) != NULL; i++) {
+        const struct kernels *kernels = supported(i);
         float gate[64], up[64], scores[128] = {0};
         for (size_t k = 0; k < 64; k++)
             gate[k] = up[k] = 1.0f;
         gate[3] = NAN;
-        kernels->gate(gate, up, kernels->panel);
+        kernels->gate(gate, up, gate);
         assert_true(isnan(gate[3]));
         assert_true(!isnan(gate[2]));
         scores[1] = INFINITY;
-        assert_true(!isfinite(kernels->soften(scores, 5, 5)));
+        uint8_t *operand = zeroed_lines(kernels->bfloats->operand_bytes(16));
+        assert_true(!isfinite(kernels->bfloats->soften(scores, 5, 16, operand)));
+        free(operand);
     }
 }
 
@@ -223,11 +330,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_those_of_a_plain_loop_on_odd_shapes),
-        cmocka_unit_test(weighing_in_stretches_is_weighing_at_once_to_the_bit),
         cmocka_unit_test(a_row_does_not_depend_on_the_tile_that_it_falls_in),
+        cmocka_unit_test(a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns),
         cmocka_unit_test(softmax_is_that_of_libm_and_gives_hidden_keys_nothing),
         cmocka_unit_test(the_gate_is_silu_from_end_to_end),
         cmocka_unit_test(norm_is_that_of_a_plain_loop_and_shows_broken_rows),
+        cmocka_unit_test(rotation_turns_pairs_half_a_head_apart),
         cmocka_unit_test(broken_numbers_stay_broken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

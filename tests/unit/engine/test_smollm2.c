@@ -32,10 +32,10 @@ static int load(void **state)
     assert_non_null(loaded.golden);
     int32_t yes = (int32_t)json_integer_value(json_object_get(loaded.golden, "yes"));
     int32_t no = (int32_t)json_integer_value(json_object_get(loaded.golden, "no"));
-    const struct exit_rule full = {.kind = EXIT_RULE_FULL};
+    const struct engine_settings settings = {.rule = {.kind = EXIT_RULE_FULL}, .threads = 2, .mode = ENGINE_F32};
     if (gguf_open(&loaded.gguf, path, &err) != 0 || model_load(&loaded.model, loaded.gguf, &err) != 0 ||
         heads_from_output(&loaded.heads, &loaded.model, NULL, 0, yes, no, &err) != 0 ||
-        engine_create(&loaded.engine, &loaded.model, &loaded.heads, &full, 2, &err) != 0)
+        engine_create(&loaded.engine, &loaded.model, &loaded.heads, &settings, &err) != 0)
         fail_msg("%s", err.message);
     *state = &loaded;
     return 0;
@@ -121,7 +121,7 @@ static void label_logits_are_those_of_the_reference(void **state)
         size_t count;
         int32_t *tokens = prompt_ids(prompt, &count);
         const size_t prefix = count / 2, offsets[2] = {0, count - prefix};
-        const struct engine_prompt question = {tokens, prefix, tokens + prefix, offsets, 1, false};
+        const struct engine_prompt question = {tokens, prefix, tokens + prefix, offsets, 1, false, NULL};
         struct engine_score score;
         struct error err;
         assert_int_equal(engine_score(loaded->engine, &question, &score, &err), 0);

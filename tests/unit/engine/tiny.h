@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
+#include "engine/cpu/kernels.h"
 #include "engine/engine.h"
 
 struct tiny {
@@ -37,13 +38,33 @@ static inline void tiny_free(struct tiny *tiny)
     gguf_close(tiny->gguf);
 }
 
-static inline struct engine *tiny_engine(const struct tiny *tiny, struct exit_rule rule, size_t threads)
+static inline struct engine *tiny_engine_on(const struct tiny *tiny, struct exit_rule rule, size_t threads,
+                                            enum engine_mode mode, enum engine_cpu cpu)
 {
+    const struct engine_settings settings = {.rule = rule, .threads = threads, .mode = mode, .cpu = cpu};
     struct engine *engine = NULL;
     struct error err;
-    if (engine_create(&engine, &tiny->model, &tiny->heads, &rule, threads, &err) != 0)
+    if (engine_create(&engine, &tiny->model, &tiny->heads, &settings, &err) != 0)
         fail_msg("%s", err.message);
     return engine;
+}
+
+static inline struct engine *tiny_engine(const struct tiny *tiny, struct exit_rule rule, size_t threads)
+{
+    return tiny_engine_on(tiny, rule, threads, ENGINE_F32, ENGINE_CPU_AUTO);
+}
+
+/* The instruction sets that this processor has, plain C first. Returns how many. */
+static inline size_t processors(enum engine_cpu found[3])
+{
+    size_t count = 0;
+    for (enum engine_cpu cpu = ENGINE_SCALAR; cpu <= ENGINE_AVX512; cpu++) {
+        const struct kernels *kernels;
+        struct error err;
+        if (kernels_pick(&kernels, cpu, &err) == 0)
+            found[count++] = cpu;
+    }
+    return count;
 }
 
 struct candidates {

@@ -64,11 +64,12 @@ static double expected_value(const struct tensor *tensor, size_t row, size_t col
     case TENSOR_Q8_0:
         data += 34 * block;
         return half(data) * (data[2 + place] - (data[2 + place] > 127 ? 256 : 0));
+    default:
+        return NAN;
     }
-    return NAN;
 }
 
-static void rows_of_every_type_are_read_as_the_format_says(void **state)
+static void rows_of_a_file_are_read_as_the_format_says(void **state)
 {
     (void)state;
     struct gguf *gguf = open_tiny();
@@ -340,7 +341,8 @@ static void impossible_tensors_are_refused(void **state)
         {TENSOR_Q8_0, 1, 48, "48 values is impossible in Q8_0"},
         {TENSOR_Q4_1, 1, 16, "16 values is impossible in Q4_1"},
         {TENSOR_F32, 1, 5, "cut short"},
-        {12, 1, 256, "type 12 is not supported yet; supported: F32"},
+        {10, 1, 256, "type 10 is not supported; supported: F32, F16, BF16, Q4_0"},
+        {TENSOR_Q6_K, 1, 128, "128 values is impossible in Q6_K"},
         {UINT32_MAX, 1, 256, "not supported"},
     };
     for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
@@ -396,7 +398,7 @@ static void tensors_must_lie_in_the_file_and_apart(void **state)
     assert_refused(&bytes, "general.alignment");
 }
 
-static void what_is_no_gguf_of_version_3_is_refused(void **state)
+static void what_is_no_gguf_of_version_2_or_3_is_refused(void **state)
 {
     (void)state;
     struct gguf *gguf;
@@ -409,7 +411,8 @@ static void what_is_no_gguf_of_version_3_is_refused(void **state)
         {"GGU", 3, "no GGUF file"},
         {"PK\3\4 something else", 18, "no GGUF file"},
         {"GGUF\3\0", 6, "version at byte 4"},
-        {"GGUF\1\0\0\0", 8, "version 1; supported: 3"},
+        {"GGUF\1\0\0\0", 8, "version 1; supported: 2 and 3"},
+        {"GGUF\4\0\0\0", 8, "version 4; supported: 2 and 3"},
         {"GGUF\0\0\0\3", 8, "big-endian"},
         {"GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 19, "key count"},
     };
@@ -423,6 +426,26 @@ static void what_is_no_gguf_of_version_3_is_refused(void **state)
     assert_int_equal(gguf_open(&gguf, "/nowhere/no.gguf", &err), -1);
     assert_non_null(strstr(err.message, "/nowhere/no.gguf"));
     gguf_close(NULL);
+}
+
+static void version_2_is_read_as_version_3(void **state)
+{
+    (void)state;
+    struct gguf_bytes bytes = {0};
+    put_key_u32(&bytes, "number", 7);
+    put_tensor(&bytes, "weights", TENSOR_F32, 1, 4, "four values here", 16);
+    size_t size;
+    uint64_t number;
+    struct gguf *gguf;
+    uint8_t *file = finish_bytes(&bytes, &size);
+    file[4] = 2; /* the version's lowest byte */
+    if (gguf_open_memory(&gguf, file, size, "made.gguf", &err) != 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(gguf_unsigned(gguf, "number", 0, 9, &number, &err), 0);
+    assert_int_equal(number, 7);
+    assert_memory_equal(gguf_tensor_named(gguf, "weights")->data, "four values here", 16);
+    gguf_close(gguf);
+    free(file);
 }
 
 static void a_long_path_does_not_hide_what_is_wrong(void **state)
@@ -439,7 +462,7 @@ static void a_long_path_does_not_hide_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_every_type_are_read_as_the_format_says),
+        cmocka_unit_test(rows_of_a_file_are_read_as_the_format_says),
         cmocka_unit_test(every_half_is_read_exactly),
         cmocka_unit_test(values_are_found_by_key),
         cmocka_unit_test(a_wrong_question_names_the_file_and_the_key),
@@ -451,7 +474,8 @@ int main(void)
         cmocka_unit_test(names_must_be_printable_and_unique),
         cmocka_unit_test(impossible_tensors_are_refused),
         cmocka_unit_test(tensors_must_lie_in_the_file_and_apart),
-        cmocka_unit_test(what_is_no_gguf_of_version_3_is_refused),
+        cmocka_unit_test(what_is_no_gguf_of_version_2_or_3_is_refused),
+        cmocka_unit_test(version_2_is_read_as_version_3),
         cmocka_unit_test(a_long_path_does_not_hide_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

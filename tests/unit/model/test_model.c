@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "model/gguf_bytes.h"
 #include "model/model.h"
+#include "model/small_model.h"
 
 static struct error err;
 
@@ -18,41 +18,6 @@ static struct gguf *open_tiny(struct model *model)
     if (gguf_open(&gguf, HEADRACE_GOLDEN "/tiny.gguf", &err) != 0 || model_load(model, gguf, &err) != 0)
         fail_msg("%s", err.message);
     return gguf;
-}
-
-/* The least of models: one layer, width 8, two heads of 4, a vocabulary of 3, all weights zero. */
-static void put_small_keys(struct gguf_bytes *bytes, const char *left_out)
-{
-    static const struct {
-        const char *key;
-        uint32_t value;
-    } sizes[] = {
-        {"llama.block_count", 1},          {"llama.embedding_length", 8}, {"llama.feed_forward_length", 16},
-        {"llama.attention.head_count", 2}, {"llama.context_length", 32},
-    };
-    put_key_text(bytes, "general.architecture", "llama");
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (strcmp(sizes[i].key, left_out) != 0)
-            put_key_u32(bytes, sizes[i].key, sizes[i].value);
-    if (strcmp("llama.attention.layer_norm_rms_epsilon", left_out) != 0)
-        put_key_float(bytes, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-}
-
-static void put_small_tensors(struct gguf_bytes *bytes, const char *left_out)
-{
-    static const struct {
-        const char *name;
-        size_t rows, columns;
-    } tensors[] = {
-        {"token_embd.weight", 3, 8},        {"output_norm.weight", 1, 8},     {"blk.0.attn_norm.weight", 1, 8},
-        {"blk.0.attn_q.weight", 8, 8},      {"blk.0.attn_k.weight", 8, 8},    {"blk.0.attn_v.weight", 8, 8},
-        {"blk.0.attn_output.weight", 8, 8}, {"blk.0.ffn_norm.weight", 1, 8},  {"blk.0.ffn_gate.weight", 16, 8},
-        {"blk.0.ffn_up.weight", 16, 8},     {"blk.0.ffn_down.weight", 8, 16},
-    };
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        if (strcmp(tensors[i].name, left_out) != 0)
-            put_tensor(bytes, tensors[i].name, TENSOR_F32, tensors[i].rows, tensors[i].columns, NULL,
-                       4 * tensors[i].rows * tensors[i].columns);
 }
 
 /* NULL for `why`: it must load. */
@@ -162,7 +127,10 @@ static void arithmetic_that_no_engine_does_is_refused(void **state)
         uint32_t number;
         const char *why;
     } keys[] = {
-        {"llama.rope.scaling.type", "yarn", 0, "llama.rope.scaling.type is yarn; supported: none"},
+        {"llama.rope.scaling.type", "yarn", 0, "llama.rope.scaling.type is yarn; supported: none, linear"},
+        {"llama.rope.scaling.attn_factor", NULL, 2, "llama.rope.scaling.attn_factor must be 1"},
+        {"llama.attention.scale", NULL, 2, "llama.attention.scale"},
+        {"general.type", "adapter", 0, "key general.type is adapter; must be model"},
         {"llama.rope.scaling.type", "two\nlines", 0, "two?lines"},
         {"llama.expert_count", NULL, 8, "llama.expert_count"},
         {"llama.attention.sliding_window", NULL, 4096, "llama.attention.sliding_window"},
@@ -183,8 +151,8 @@ static void arithmetic_that_no_engine_does_is_refused(void **state)
         assert_load(&bytes, keys[i].why);
     }
     struct gguf_bytes bytes = {0};
-    put_key_text(&bytes, "general.architecture", "qwen2");
-    assert_load(&bytes, "architecture qwen2 is not supported; supported: llama");
+    put_key_text(&bytes, "general.architecture", "gemma");
+    assert_load(&bytes, "architecture gemma is not supported; supported: llama, qwen2");
     put_small_keys(&bytes, "llama.embedding_length");
     put_key_u32(&bytes, "llama.embedding_length", 7);
     assert_load(&bytes, "must divide the width 7");
@@ -214,8 +182,9 @@ static void every_tensor_must_be_there_and_have_a_place(void **state)
         put_tensor(&bytes, names[i], TENSOR_F32, 5, 5, NULL, 100);
         assert_load(&bytes, names[i]);
     }
-    static const char *const strangers[] = {"rope_freqs.weight", "blk.0.attn_q.bias", "blk.1.attn_q.weight",
-                                            "blk.99999999999999999999.attn_q.weight"};
+    static const char *const strangers[] = {"rope_freqs.weight",      "blk.0.attn_q.bias",
+                                            "blk.0.attn_output.bias", "blk.0.attn_q_norm.weight",
+                                            "blk.1.attn_q.weight",    "blk.99999999999999999999.attn_q.weight"};
     for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
         struct gguf_bytes bytes = {0};
         put_small_keys(&bytes, "");
@@ -223,6 +192,170 @@ static void every_tensor_must_be_there_and_have_a_place(void **state)
         put_tensor(&bytes, strangers[i], TENSOR_F32, 1, 4, NULL, 16);
         assert_load(&bytes, strangers[i]);
     }
+}
+
+/* Loads a sound model made of `bytes`. */
+static void load_made(struct gguf_bytes *bytes, struct model *model, struct gguf **gguf, uint8_t **file)
+{
+    *gguf = open_made(bytes, file);
+    if (model_load(model, *gguf, &err) != 0)
+        fail_msg("%s", err.message);
+}
+
+static void close_made(struct model *model, struct gguf *gguf, uint8_t *file)
+{
+    model_free(model);
+    gguf_close(gguf);
+    free(file);
+}
+
+/* NULL for `factors`: there must be none. */
+static void assert_rope_factors(struct gguf_bytes *bytes, const float *factors)
+{
+    struct model model;
+    struct gguf *gguf;
+    uint8_t *file;
+    load_made(bytes, &model, &gguf, &file);
+    if (factors == NULL)
+        assert_null(model.rope_factors);
+    else
+        for (size_t i = 0; i < SMALL_HEAD / 2; i++)
+            assert_float_equal(model.rope_factors[i], factors[i], 0);
+    close_made(&model, gguf, file);
+}
+
+static void rotary_factors_come_from_a_tensor_and_from_a_linear_scaling(void **state)
+{
+    (void)state;
+    static const float factors[] = {1, 8}, four[] = {4, 4}, both[] = {4, 32};
+    struct gguf_bytes bytes = {0};
+    put_small_keys(&bytes, "");
+    put_small_tensors(&bytes, "");
+    put_tensor(&bytes, "rope_freqs.weight", TENSOR_F32, 1, 2, factors, sizeof factors);
+    assert_rope_factors(&bytes, factors);
+
+    put_small_keys(&bytes, "");
+    put_key_text(&bytes, "llama.rope.scaling.type", "linear");
+    put_key_float(&bytes, "llama.rope.scaling.factor", 4);
+    put_small_tensors(&bytes, "");
+    assert_rope_factors(&bytes, four);
+
+    put_small_keys(&bytes, "");
+    put_key_float(&bytes, "llama.rope.scale_linear", 4);
+    put_small_tensors(&bytes, "");
+    put_tensor(&bytes, "rope_freqs.weight", TENSOR_F32, 1, 2, factors, sizeof factors);
+    assert_rope_factors(&bytes, both);
+
+    put_small_keys(&bytes, "");
+    put_key_text(&bytes, "llama.rope.scaling.type", "none");
+    put_key_float(&bytes, "llama.rope.scaling.factor", 4);
+    put_small_tensors(&bytes, "");
+    assert_rope_factors(&bytes, NULL);
+}
+
+static void rotary_factors_that_are_no_divisors_are_refused(void **state)
+{
+    (void)state;
+    static const float broken[][2] = {{1, 0}, {-2, 1}, {NAN, 1}, {1, INFINITY}};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        struct gguf_bytes bytes = {0};
+        put_small_keys(&bytes, "");
+        put_small_tensors(&bytes, "");
+        put_tensor(&bytes, "rope_freqs.weight", TENSOR_F32, 1, 2, broken[i], sizeof broken[i]);
+        assert_load(&bytes, "rope_freqs.weight");
+        put_small_keys(&bytes, "");
+        put_key_float(&bytes, "llama.rope.scaling.factor", broken[i][0] > 0 ? 1e-30f : broken[i][0]);
+        put_small_tensors(&bytes, "");
+        assert_load(&bytes, "llama.rope.scaling.factor");
+    }
+}
+
+/* Qwen2 rotates value i of a head with value i + 2 of the 4; a model's rows have the two side by side. */
+static void qwen2_comes_out_in_interleaved_pairs_with_its_biases(void **state)
+{
+    (void)state;
+    static const size_t places[SMALL_WIDTH] = {0, 2, 1, 3, 4, 6, 5, 7};
+    struct gguf_bytes bytes = {0};
+    struct model model;
+    struct gguf *gguf;
+    uint8_t *file;
+    put_small_qwen2_keys(&bytes);
+    put_small_tensors(&bytes, "");
+    put_small_biases(&bytes);
+    load_made(&bytes, &model, &gguf, &file);
+    assert_true(text_equal(model.architecture, text_of("qwen2")));
+
+    const struct model_layer *layer = &model.layers[0];
+    const struct {
+        const char *name;
+        const struct tensor *matrix;
+        const float *bias;
+        bool interleaved;
+    } parts[] = {{"blk.0.attn_q", layer->query, layer->query_bias, true},
+                 {"blk.0.attn_k", layer->key, layer->key_bias, true},
+                 {"blk.0.attn_v", layer->value, layer->value_bias, false}};
+    for (size_t part = 0; part < 3; part++) {
+        char name[64];
+        float row[SMALL_WIDTH], in_file[SMALL_WIDTH], biases[SMALL_WIDTH];
+        snprintf(name, sizeof name, "%s.weight", parts[part].name);
+        const struct tensor *matrix = gguf_tensor_named(gguf, name);
+        snprintf(name, sizeof name, "%s.bias", parts[part].name);
+        tensor_row(gguf_tensor_named(gguf, name), 0, biases);
+        for (size_t i = 0; i < SMALL_WIDTH; i++) {
+            size_t place = parts[part].interleaved ? places[i] : i;
+            tensor_row(parts[part].matrix, i, row);
+            tensor_row(matrix, place, in_file);
+            assert_memory_equal(row, in_file, sizeof row);
+            assert_float_equal(parts[part].bias[i], biases[place], 0);
+        }
+    }
+    close_made(&model, gguf, file);
+}
+
+static void qwen2_without_a_bias_is_refused(void **state)
+{
+    (void)state;
+    struct gguf_bytes bytes = {0};
+    put_small_qwen2_keys(&bytes);
+    put_small_tensors(&bytes, "");
+    put_floats(&bytes, "blk.0.attn_q.bias", 1, SMALL_WIDTH);
+    assert_load(&bytes, "tensor blk.0.attn_k.bias is missing");
+}
+
+static void a_llama_may_have_biases_and_keeps_its_order(void **state)
+{
+    (void)state;
+    struct gguf_bytes bytes = {0};
+    struct model model;
+    struct gguf *gguf;
+    uint8_t *file;
+    put_small_keys(&bytes, "");
+    put_small_tensors(&bytes, "");
+    put_small_biases(&bytes);
+    load_made(&bytes, &model, &gguf, &file);
+    float biases[SMALL_WIDTH];
+    tensor_row(gguf_tensor_named(gguf, "blk.0.attn_q.bias"), 0, biases);
+    assert_memory_equal(model.layers[0].query_bias, biases, sizeof biases);
+    close_made(&model, gguf, file);
+}
+
+static void memory_is_counted_by_mode(void **state)
+{
+    (void)state;
+    enum { MATRICES = 4 * 8 * 8 + 3 * 16 * 8, CHANNELS = 4 * 8 + 16 + 16 + 8, NORMS = 2 * 8, BIASES = 3 * 8 };
+    struct gguf_bytes bytes = {0};
+    struct model model;
+    struct gguf *gguf;
+    uint8_t *file;
+    put_small_keys(&bytes, "");
+    put_small_tensors(&bytes, "");
+    put_small_biases(&bytes);
+    load_made(&bytes, &model, &gguf, &file);
+    struct model_memory memory = model_memory(&model);
+    assert_int_equal(memory.f32, 4 * (MATRICES + NORMS + BIASES));
+    assert_int_equal(memory.bf16, 2 * MATRICES + 4 * (NORMS + BIASES));
+    assert_int_equal(memory.int8, MATRICES + 4 * (CHANNELS + NORMS + BIASES));
+    close_made(&model, gguf, file);
 }
 
 static void heads_give_the_softmax_over_the_two_label_logits(void **state)
@@ -297,6 +430,7 @@ static void many_exits_still_have_a_name_of_their_own(void **state)
     assert_int_equal(strncmp(one.id, "lm-head:40-exits-", 17), 0);
     heads_free(&one);
     heads_free(&other);
+    model.layer_count = 6;
     model_free(&model);
     gguf_close(gguf);
 }
@@ -309,6 +443,12 @@ int main(void)
         cmocka_unit_test(keys_that_are_missing_or_out_of_range_are_named),
         cmocka_unit_test(arithmetic_that_no_engine_does_is_refused),
         cmocka_unit_test(every_tensor_must_be_there_and_have_a_place),
+        cmocka_unit_test(rotary_factors_come_from_a_tensor_and_from_a_linear_scaling),
+        cmocka_unit_test(rotary_factors_that_are_no_divisors_are_refused),
+        cmocka_unit_test(qwen2_comes_out_in_interleaved_pairs_with_its_biases),
+        cmocka_unit_test(qwen2_without_a_bias_is_refused),
+        cmocka_unit_test(a_llama_may_have_biases_and_keeps_its_order),
+        cmocka_unit_test(memory_is_counted_by_mode),
         cmocka_unit_test(heads_give_the_softmax_over_the_two_label_logits),
         cmocka_unit_test(heads_outside_the_model_are_refused),
         cmocka_unit_test(many_exits_still_have_a_name_of_their_own),

@@ -139,6 +139,39 @@ static void digits_stand_apart_in_smollm_only(void **state)
     tokenizer_destroy(tokenizer);
 }
 
+/* No merge makes "abc", but llama-bpe takes a piece that is a token as it is. */
+static void a_piece_is_taken_whole_in_llama_bpe_only(void **state)
+{
+    (void)state;
+    struct vocabulary vocabulary = {"gpt2",
+                                    "llama-bpe",
+                                    {"a", "b", "c", "ab", "abc", "\xc4\xa0",
+                                     "\xc4\xa0"
+                                     "abc"},
+                                    {"a b"},
+                                    "1111113",
+                                    NULL,
+                                    true};
+    struct tokenizer *tokenizer = create_sound(&vocabulary);
+    assert_ids(tokenizer, "abc", "4");
+    assert_ids(tokenizer, "abca", "3 2 0");
+    assert_ids(tokenizer, " abc", "5 3 2"); /* the whole is a control token */
+    tokenizer_destroy(tokenizer);
+    vocabulary.pre = "qwen2";
+    tokenizer = create_sound(&vocabulary);
+    assert_ids(tokenizer, "abc", "3 2");
+    tokenizer_destroy(tokenizer);
+
+    char long_token[258];
+    memset(long_token, 'a', sizeof long_token - 1);
+    long_token[sizeof long_token - 1] = '\0';
+    vocabulary.tokens[4] = long_token;
+    tokenizer = create_sound(&vocabulary);
+    tokenizer_destroy(tokenizer);
+    vocabulary.pre = "llama-bpe";
+    assert_refused(&vocabulary, "token 4 is spelt in 257 bytes; supported: 256");
+}
+
 static void a_special_token_is_never_made_from_text(void **state)
 {
     (void)state;
@@ -193,17 +226,22 @@ static void a_start_token_is_told_where_the_file_wants_one(void **state)
     tokenizer_destroy(tokenizer);
     vocabulary.with_bos = false;
     assert_refused(&vocabulary, "key tokenizer.ggml.bos_token_id is missing");
+    vocabulary = sound;
+    vocabulary.pre = "llama-bpe"; /* says so by its name */
+    tokenizer = create_sound(&vocabulary);
+    assert_int_equal(tokenizer_bos(tokenizer), 1);
+    tokenizer_destroy(tokenizer);
 }
 
 static void a_vocabulary_that_is_not_understood_is_refused(void **state)
 {
     (void)state;
     struct vocabulary vocabulary = sound;
-    vocabulary.model = "llama";
-    assert_refused(&vocabulary, "tokenizer model llama is not supported; supported: gpt2");
+    vocabulary.model = "bert";
+    assert_refused(&vocabulary, "key tokenizer.ggml.model is bert; supported: gpt2 (byte-level BPE), llama (Sentence");
     vocabulary = sound;
-    vocabulary.pre = "qwen2";
-    assert_refused(&vocabulary, "pre-tokeniser qwen2 is not supported; supported: smollm, gpt-2");
+    vocabulary.pre = "tekken";
+    assert_refused(&vocabulary, "pre-tokeniser tekken is not supported; supported: smollm, gpt-2, llama-bpe, qwen2");
     vocabulary = sound;
     vocabulary.true_flag = "tokenizer.ggml.add_eos_token";
     assert_refused(&vocabulary, "add_eos_token");
@@ -244,6 +282,7 @@ int main(void)
         cmocka_unit_test(merges_go_by_rank_and_from_the_left),
         cmocka_unit_test(a_byte_without_a_token_is_left_out),
         cmocka_unit_test(digits_stand_apart_in_smollm_only),
+        cmocka_unit_test(a_piece_is_taken_whole_in_llama_bpe_only),
         cmocka_unit_test(a_special_token_is_never_made_from_text),
         cmocka_unit_test(special_tokens_are_those_of_three_types),
         cmocka_unit_test(a_start_token_is_told_where_the_file_wants_one),

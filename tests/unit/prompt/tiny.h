@@ -21,7 +21,7 @@ static struct gguf *gguf;
 static struct tokenizer *tokenizer;
 static struct error err;
 
-static int open_tiny(void **state)
+static inline int open_tiny(void **state)
 {
     (void)state;
     if (gguf_open(&gguf, HEADRACE_GOLDEN "/tiny.gguf", &err) != 0 || tokenizer_create(&tokenizer, gguf, &err) != 0) {
@@ -31,7 +31,7 @@ static int open_tiny(void **state)
     return 0;
 }
 
-static int close_tiny(void **state)
+static inline int close_tiny(void **state)
 {
     (void)state;
     tokenizer_destroy(tokenizer);

@@ -1,0 +1,80 @@
+/*
+ * kernels.h - the arithmetic of a forward pass on a processor, one table of functions for each instruction set
+ *
+ * The text of lanes.h is compiled for plain C, for AVX2 with FMA and for AVX-512; what an instruction set can do better
+ * stands in its x86_*.c. Within one table a row's result depends on that row alone: every sum runs in the same order
+ * whatever tile a row falls in. Between tables results agree within rounding.
+ *
+ * Matrices lie in panels of `panel` columns (outputs) side by side; how the numbers within a panel lie, and what rows
+ * (operands) are multiplied with them, is a format's business.
+ *
+ * Threads: all functions are reentrant; outputs must not overlap.
+ */
+#ifndef HEADRACE_ENGINE_CPU_KERNELS_H
+#define HEADRACE_ENGINE_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+enum { KERNELS_TILE = 6 }; /* rows that are computed together */
+
+/* A way to multiply: how operands and panels are laid out, and the product. Depths are the inner dimension. */
+struct format {
+    const char *name;
+    bool floats; /* an operand is `depth` plain floats */
+
+    size_t (*operand_bytes)(size_t depth); /* a multiple of 64 */
+    size_t (*panel_bytes)(size_t depth);   /* a multiple of 64; a panel of zeroed bytes is one of zeros */
+
+    /* Sets one column, `depth` values; the panel was zeroed before the first. */
+    void (*put_column)(void *panel, size_t depth, size_t column, const float *values);
+
+    /* Sets the first `count` values of row k. NULL where scales belong to columns. */
+    void (*put_row)(void *panel, size_t k, const float *values, size_t count);
+
+    /* Makes an operand of `depth` floats. */
+    void (*take)(const float *values, size_t depth, void *operand);
+
+    /*
+     * out[r][c] = sum over k of in[r][k] * panel[k][c], k ascending, c over the whole panel; with `add` the sum goes on
+     * from what is in out. in_stride in bytes, out_stride in floats.
+     */
+    void (*multiply)(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows, float *out,
+                     size_t out_stride, bool add);
+
+    /*
+     * operand[0..count) becomes exp(score - greatest), operand[count..limit) becomes 0; returns the sum. `limit` is a
+     * multiple of 16, at least `count`, which is at least 1. scores[count..limit) are overwritten. With `floats` the
+     * operand is the scores themselves.
+     */
+    float (*soften)(float *scores, size_t count, size_t limit, void *operand);
+};
+
+struct kernels {
+    const char *name;
+    size_t panel;                  /* columns */
+    const struct format *floats;   /* F32 */
+    const struct format *bfloats;  /* BF16 */
+    const struct format *integers; /* INT8: products with weights */
+
+    /* out = in / rms(in); returns the mean of the squares, not finite when something in the row is not. */
+    float (*norm)(const float *in, size_t count, float epsilon, float *out);
+
+    /* out[c] = SiLU(gate[c]) * up[c] over a panel. */
+    void (*gate)(const float *gate, const float *up, float *out);
+
+    /* Rotary position on the pairs (i, i + pairs), the outcome times `scale`; in place is fine. */
+    void (*rotate)(const float *in, const float *cosines, const float *sines, size_t pairs, float scale, float *out);
+};
+
+extern const struct kernels kernels_scalar;
+extern const struct kernels kernels_avx2, kernels_avx512; /* exist on x86-64 alone */
+
+/* The table for `cpu`; an error when this processor lacks the instructions. */
+int kernels_pick(const struct kernels **kernels, enum engine_cpu cpu, struct error *err);
+
+#endif

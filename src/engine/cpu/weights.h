@@ -1,0 +1,57 @@
+/*
+ * weights.h - a model's matrices in the order in which the kernels read them
+ *
+ * Norm gains are multiplied into the matrices behind them. The two halves of a rotary pair, which the model has side by
+ * side, lie half a head apart, in queries and keys alike, so that scores stay what they are. The embedding is not here:
+ * its rows are unpacked from the file when they are used.
+ *
+ * Threads: read-only after the pack.
+ */
+#ifndef HEADRACE_ENGINE_CPU_WEIGHTS_H
+#define HEADRACE_ENGINE_CPU_WEIGHTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "engine/cpu/kernels.h"
+#include "model/model.h"
+
+struct matrix {
+    size_t depth;   /* inputs */
+    size_t outputs; /* the last panel is filled up with zeros */
+    size_t panel_bytes;
+    uint8_t *panels;
+    float *bias; /* (outputs, filled up to whole panels); NULL: none */
+};
+
+struct layer_weights {
+    struct matrix query;
+    struct matrix key_value; /* key outputs, then value outputs, each filled up to whole panels */
+    struct matrix attention_output;
+    struct matrix gate, up, down;
+};
+
+struct weights {
+    const struct model *model; /* its shape */
+    const struct kernels *kernels;
+    const struct format *format;    /* of the matrices */
+    const struct format *attention; /* of keys and values, and of what meets them */
+    struct layer_weights *layers;
+};
+
+/* `mode` is not AUTO. */
+int weights_pack(struct weights *weights, const struct model *model, const struct kernels *kernels,
+                 enum engine_mode mode, struct pool *pool, struct error *err);
+
+/* A zeroed one is fine. */
+void weights_free(struct weights *weights);
+
+/* Outputs of a matrix with its last panel. */
+size_t matrix_columns(const struct matrix *matrix, const struct kernels *kernels);
+
+/* `bytes` on a cache line's border, for free(); NULL without memory or on overflow. */
+void *lines_allocate(size_t bytes);
+
+#endif

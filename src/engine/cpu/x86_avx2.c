@@ -1,0 +1,24 @@
+/* The kernels in AVX2 and FMA: 16 registers of 8 floats. */
+#include "engine/cpu/kernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx2,fma")))
+#define LANES 8
+#define VECTORS 2
+#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#include "engine/cpu/lanes.h"
+
+const struct kernels kernels_avx2 = {
+    .name = "avx2",
+    .panel = PANEL,
+    .floats = &floats,
+    .bfloats = &bfloats,
+    .norm = norm,
+    .gate = gate,
+    .rotate = rotate,
+};
+
+#endif
