@@ -98,7 +98,7 @@ static void run_rows(void *argument, size_t index, size_t worker)
     const struct job *job = argument;
     struct forward *forward = &job->cpu->forward;
     struct block *block = &job->cpu->blocks[worker];
-    struct span spans[BLOCK_ROWS + 2];
+    struct span spans[BLOCK_ROWS + 2] = {0};
     size_t first = (job->tasks - 1 - index) * job->block_rows;
     size_t rows = job->rows - first < job->block_rows ? job->rows - first : job->block_rows;
     size_t span_count = make_spans(job, first, rows, spans);
