@@ -267,7 +267,7 @@ static void print_speed(const struct report *report)
     printf("\n  exits      mean layer %.1f:", report->exit_layer_sum / (double)report->rows.count);
     for (size_t i = 0; i <= MAX_LAYERS; i++)
         if (report->exits[i] > 0)
-            printf("  %zu: %.0f %%", i, 100.0 * (double)report->exits[i] / (double)report->rows.count);
+            printf("  %zu: %.1f %%", i, 100.0 * (double)report->exits[i] / (double)report->rows.count);
     printf("\n  speed      %.1f candidates/s; latency p50 %.0f ms, p99 %.0f ms, of it %.1f ms graph and prompt\n",
            (double)report->timed_candidates / report->timed_ms * 1000, histogram_quantile(&report->latency, 0.5),
            histogram_quantile(&report->latency, 0.99), report->plan_ms / (double)report->latency.count);

@@ -4,7 +4,7 @@
 
 #include "cmd/inspect.h"
 
-enum { MOST_TYPES = 16 /* the reader knows fewer */, KEY_WIDTH = 44 };
+enum { MOST_TYPES = 16 /* the reader knows fewer */, KEY_WIDTH = 44, MIB = 1 << 20 };
 
 /* Tensors of one type. */
 struct share {
@@ -49,10 +49,13 @@ static void print_architecture(const struct model *model)
     } numbers[] = {{"layers", model->layer_count},    {"width", model->width},         {"hidden", model->hidden},
                    {"heads", model->heads},           {"key heads", model->key_heads}, {"head size", model->head_size},
                    {"vocabulary", model->vocabulary}, {"context", model->context}};
-    printf("\n%-20s%s\n", "model", "llama");
+    printf("\n%-20s" TEXT_FORMAT "\n", "model", TEXT_ARGS(model->architecture));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         printf("%-20s%zu\n", numbers[i].name, numbers[i].value);
     printf("%-20s%g\n%-20s%g\n", "norm epsilon", model->norm_epsilon, "rope base", model->rope_base);
+    struct model_memory memory = model_memory(model);
+    printf("%-20s%.1f MiB in f32, %.1f in bf16, %.1f in int8\n", "memory for weights", (double)memory.f32 / MIB,
+           (double)memory.bf16 / MIB, (double)memory.int8 / MIB);
     printf("%-20s%s\n", "output rows", model->output == model->embedding ? "tied to the embedding" : "of their own");
 }
 
@@ -130,12 +133,15 @@ static json_t *tensors_json(const struct gguf *gguf)
 
 static json_t *architecture_json(const struct model *model)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b}", "architecture", "llama", "layers",
-                     (json_int_t)model->layer_count, "width", (json_int_t)model->width, "hidden",
-                     (json_int_t)model->hidden, "heads", (json_int_t)model->heads, "key_heads",
-                     (json_int_t)model->key_heads, "head_size", (json_int_t)model->head_size, "vocabulary",
+    struct model_memory memory = model_memory(model);
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "architecture",
+                     inspect_json_text(model->architecture), "layers", (json_int_t)model->layer_count, "width",
+                     (json_int_t)model->width, "hidden", (json_int_t)model->hidden, "heads", (json_int_t)model->heads,
+                     "key_heads", (json_int_t)model->key_heads, "head_size", (json_int_t)model->head_size, "vocabulary",
                      (json_int_t)model->vocabulary, "context", (json_int_t)model->context, "norm_epsilon",
-                     model->norm_epsilon, "rope_base", model->rope_base, "tied", model->output == model->embedding);
+                     model->norm_epsilon, "rope_base", model->rope_base, "tied", model->output == model->embedding,
+                     "memory_bytes", "f32", (json_int_t)memory.f32, "bf16", (json_int_t)memory.bf16, "int8",
+                     (json_int_t)memory.int8);
 }
 
 static json_t *label_json(const struct answering *answering, int32_t id)
