@@ -38,6 +38,21 @@ void buffer_append_byte(struct buffer *buffer, uint8_t byte)
     buffer_append(buffer, &byte, 1);
 }
 
+void buffer_append_json(struct buffer *buffer, struct text text)
+{
+    buffer_append_byte(buffer, '"');
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char byte = (unsigned char)text.data[i];
+        if (byte == '"' || byte == '\\')
+            buffer_append_byte(buffer, '\\');
+        if (byte < 0x20 || byte == 0x7f)
+            buffer_printf(buffer, "\\u%04x", byte);
+        else
+            buffer_append_byte(buffer, byte);
+    }
+    buffer_append_byte(buffer, '"');
+}
+
 void buffer_printf(struct buffer *buffer, const char *format, ...)
 {
     va_list arguments;

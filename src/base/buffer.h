@@ -27,6 +27,9 @@ void buffer_append(struct buffer *buffer, const void *bytes, size_t size);
 void buffer_append_text(struct buffer *buffer, struct text text);
 void buffer_append_string(struct buffer *buffer, const char *string);
 void buffer_append_byte(struct buffer *buffer, uint8_t byte);
+
+/* The text as a JSON string, quotes and all; it should be UTF-8. */
+void buffer_append_json(struct buffer *buffer, struct text text);
 void buffer_printf(struct buffer *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Empties it and keeps its memory. */

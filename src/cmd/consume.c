@@ -55,26 +55,11 @@ static bool decode(struct reader *reader, const rd_kafka_message_t *message, str
     return false;
 }
 
-static void append_string(struct buffer *json, const void *bytes, size_t size)
-{
-    buffer_append_byte(json, '"');
-    for (size_t i = 0; i < size; i++) {
-        unsigned char byte = ((const unsigned char *)bytes)[i];
-        if (byte == '"' || byte == '\\')
-            buffer_printf(json, "\\%c", byte);
-        else if (byte < 0x20 || byte == 0x7f)
-            buffer_printf(json, "\\u%04x", byte);
-        else
-            buffer_append_byte(json, byte);
-    }
-    buffer_append_byte(json, '"');
-}
-
 /* As a JSON string; what is no UTF-8 as {"hex": "…"}. */
 static void append_bytes(struct buffer *json, const void *bytes, size_t size)
 {
     if (text_is_utf8((struct text){bytes, size})) {
-        append_string(json, bytes, size);
+        buffer_append_json(json, (struct text){bytes, size});
         return;
     }
     buffer_append_string(json, "{\"hex\":\"");
@@ -95,7 +80,7 @@ static void append_headers(struct buffer *json, const rd_kafka_message_t *messag
     for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
         if (i > 0)
             buffer_append_byte(json, ',');
-        append_string(json, name, strlen(name));
+        buffer_append_json(json, text_of(name));
         buffer_append_byte(json, ':');
         if (value == NULL)
             buffer_append_string(json, "null");
@@ -109,7 +94,7 @@ static void append_envelope(struct reader *reader, const rd_kafka_message_t *mes
 {
     struct buffer *line = &reader->line;
     buffer_append_string(line, "{\"topic\":");
-    append_string(line, reader->topic, strlen(reader->topic));
+    buffer_append_json(line, text_of(reader->topic));
     buffer_printf(line, ",\"partition\":%d,\"offset\":%lld,\"timestamp\":%lld,\"key\":", (int)message->partition,
                   (long long)message->offset, (long long)rd_kafka_message_timestamp(message, NULL));
     if (message->key == NULL)
@@ -131,7 +116,7 @@ static int print_message(struct reader *reader, const rd_kafka_message_t *messag
         reader->unreadable++;
         buffer_clear(&reader->value);
         buffer_append_string(&reader->value, "{\"error\":");
-        append_string(&reader->value, err->message, strlen(err->message));
+        buffer_append_json(&reader->value, text_of(err->message));
         buffer_append_string(&reader->value, ",\"bytes\":");
         append_bytes(&reader->value, message->payload, message->len);
         buffer_append_byte(&reader->value, '}');

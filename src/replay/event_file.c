@@ -296,21 +296,6 @@ static bool fill_cell(struct event_file *file, const struct mapped *mapped, cons
     return filled;
 }
 
-static void append_json_string(struct buffer *json, struct text text)
-{
-    buffer_append_byte(json, '"');
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte == '"' || byte == '\\')
-            buffer_printf(json, "\\%c", byte);
-        else if (byte < 0x20)
-            buffer_printf(json, "\\u%04x", byte);
-        else
-            buffer_append_byte(json, byte);
-    }
-    buffer_append_byte(json, '"');
-}
-
 /* The whole cell as a finite decimal number. */
 static bool read_number(struct event_file *file, double *number)
 {
@@ -366,7 +351,7 @@ static int append_value(struct event_file *file, const struct field *field, stru
     default:
         if (!text_is_utf8(buffer_text(&file->cell)))
             return error_set(err, ERROR_BAD_INPUT, "%s: no UTF-8 text (iconv converts files)", field->name);
-        append_json_string(&file->json, buffer_text(&file->cell));
+        buffer_append_json(&file->json, buffer_text(&file->cell));
         return 0;
     }
 }
@@ -398,7 +383,7 @@ static int row_to_json(struct event_file *file, const struct text *cells, size_t
             if (open_map == NULL)
                 buffer_append_byte(&file->json, '{');
             open_map = mapped->field;
-            append_json_string(&file->json, mapped->entry);
+            buffer_append_json(&file->json, mapped->entry);
             buffer_append_byte(&file->json, ':');
         }
         if (append_value(file, mapped->field, err) != 0)

@@ -126,6 +126,15 @@ static void a_buffer_grows_and_formats(void **state)
     buffer_free(&buffer);
 }
 
+static void json_strings_are_escaped(void **state)
+{
+    (void)state;
+    struct buffer buffer = {0};
+    buffer_append_json(&buffer, text_of("a\"b\\c\nd\x7f\xc3\xa9"));
+    assert_string_equal(buffer_string(&buffer), "\"a\\\"b\\\\c\\u000ad\\u007f\xc3\xa9\"");
+    buffer_free(&buffer);
+}
+
 static void a_table_numbers_keys_in_order(void **state)
 {
     (void)state;
@@ -273,6 +282,7 @@ int main(void)
         cmocka_unit_test(distance_counts_edits),
         cmocka_unit_test(an_arena_keeps_to_its_limit_and_comes_back),
         cmocka_unit_test(a_buffer_grows_and_formats),
+        cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(a_table_numbers_keys_in_order),
         cmocka_unit_test(a_queue_hands_over_in_order_and_never_more_than_fits),
         cmocka_unit_test(an_empty_queue_times_out),
