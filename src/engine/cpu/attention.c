@@ -114,16 +114,16 @@ static void attend(const struct forward *forward, struct block *block, size_t la
     }
 }
 
-void attention_run(const struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                   size_t span_count)
+void attention_run(const struct forward *forward, struct block *block, size_t layer, const struct passage *passage)
 {
+    const struct span *spans = passage->spans;
     const struct model *model = forward->weights->model;
     size_t group = model->heads / model->key_heads;
     size_t bytes = forward->weights->attention->operand_bytes(model->head_size);
 
     for (size_t key_head = 0; key_head < model->key_heads; key_head++) {
         const uint8_t *queries = block->queries + key_head * block->rows * group * bytes;
-        for (size_t i = 0; i < span_count; i++) {
+        for (size_t i = 0; i < passage->span_count; i++) {
             size_t rows = spans[i].count * group;
             for (size_t first = 0; first < rows; first += KERNELS_TILE) {
                 struct tile tile = {first, rows - first < KERNELS_TILE ? rows - first : KERNELS_TILE, 0};

@@ -142,10 +142,15 @@ struct group {
 
 enum part { ALL, OTHERS, LASTS };
 
-/* Spans of a part of the group; members without other tokens have none among OTHERS. */
-static size_t make_spans(struct group *group, enum part part)
+/* Members without other tokens have no span among OTHERS. */
+static struct passage make_passage(struct group *group, enum part part)
 {
-    size_t count = 0, row = 0;
+    struct passage passage = {.spans = group->spans};
+    size_t row = 0;
+
+    passage.first = part == LASTS ? group->others : 0;
+    passage.rows = part == ALL ? group->others + group->count : part == OTHERS ? group->others : group->count;
+    passage.precise = part == OTHERS ? 0 : group->count;
 
     for (size_t i = 0; i < group->count; i++) {
         const struct member *member = &group->members[i];
@@ -161,10 +166,10 @@ static size_t make_spans(struct group *group, enum part part)
             span.token = others;
         }
         if (span.count > 0)
-            group->spans[count++] = span;
+            group->spans[passage.span_count++] = span;
         row += others;
     }
-    return count;
+    return passage;
 }
 
 static void move_rows(const struct cpu_device *cpu, const struct group *group, bool in)
@@ -183,13 +188,11 @@ static void move_rows(const struct cpu_device *cpu, const struct group *group, b
 
 static void finish(struct cpu_device *cpu, struct group *group, size_t layer, enum part part, bool normed)
 {
-    size_t first = part == LASTS ? group->others : 0;
-    size_t rows = part == ALL ? group->others + group->count : part == OTHERS ? group->others : group->count;
-    size_t spans = make_spans(group, part);
+    const struct passage passage = make_passage(group, part);
 
-    if (spans > 0)
-        forward_finish(&cpu->forward, group->block, layer, group->spans, spans, first, rows, normed);
-    atomic_fetch_add(&cpu->token_layers, rows);
+    if (passage.rows > 0)
+        forward_finish(&cpu->forward, group->block, layer, &passage, normed);
+    atomic_fetch_add(&cpu->token_layers, passage.rows);
 }
 
 /* Probability of "yes", not finite when the hidden state is not. */
@@ -234,8 +237,8 @@ static void run_group(void *argument, size_t index, size_t worker)
     if (batch->layers > 0)
         finish(cpu, &group, batch->layers - 1, OTHERS, false);
     for (size_t layer = batch->layers; layer < job->layers; layer++) {
-        size_t spans = make_spans(&group, ALL);
-        forward_enter(&cpu->forward, group.block, layer, group.spans, spans, 0, group.others + group.count);
+        const struct passage all = make_passage(&group, ALL);
+        forward_enter(&cpu->forward, group.block, layer, &all);
         finish(cpu, &group, layer, layer + 1 == job->layers ? LASTS : ALL, true);
         read_heads(job, &group, layer + 1);
     }

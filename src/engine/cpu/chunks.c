@@ -102,17 +102,18 @@ static void run_rows(void *argument, size_t index, size_t worker)
     size_t first = (job->tasks - 1 - index) * job->block_rows;
     size_t rows = job->rows - first < job->block_rows ? job->rows - first : job->block_rows;
     size_t span_count = make_spans(job, first, rows, spans);
+    const struct passage passage = {spans, span_count, 0, rows, 0};
 
     move_rows(job, block, spans, span_count, true);
     if (job->entered >= 2) {
         set_layer(job, spans, span_count, job->entered - 2);
-        forward_finish(forward, block, job->entered - 2, spans, span_count, 0, rows, false);
+        forward_finish(forward, block, job->entered - 2, &passage, false);
         atomic_fetch_add(&job->cpu->token_layers, rows);
         move_rows(job, block, spans, span_count, false);
     }
     if (job->entered <= job->cpu->model->layer_count) {
         set_layer(job, spans, span_count, job->entered - 1);
-        forward_enter(forward, block, job->entered - 1, spans, span_count, 0, rows);
+        forward_enter(forward, block, job->entered - 1, &passage);
     }
 }
 

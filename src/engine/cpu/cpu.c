@@ -18,16 +18,16 @@ static void close_device(struct device *device)
     free(cpu);
 }
 
-static enum engine_mode choose_mode(enum engine_mode mode)
+/* The fastest of those that keep the heads' accuracy: see integers.h. */
+static enum engine_mode choose_mode(enum engine_mode mode, const struct kernels *kernels)
 {
-    return mode == ENGINE_MODE_AUTO ? ENGINE_F32 : mode;
+    return mode == ENGINE_MODE_AUTO ? kernels->fastest : mode;
 }
 
 static int open_device(struct device **device, const struct model *model, const struct heads *heads,
                        const struct engine_settings *settings, struct error *err)
 {
     const struct kernels *kernels;
-    enum engine_mode mode = choose_mode(settings->mode);
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for the engine");
@@ -35,10 +35,6 @@ static int open_device(struct device **device, const struct model *model, const 
     cpu->heads = heads;
     if (kernels_pick(&kernels, settings->cpu, err) != 0)
         goto fail;
-    if (mode == ENGINE_INT8 && kernels->integers == NULL) {
-        error_set(err, ERROR_FATAL, "engine.mode int8 is not supported on %s: set it to bf16 or f32", kernels->name);
-        goto fail;
-    }
     cpu->pool = pool_create(settings->threads);
     if (cpu->pool == NULL) {
         error_set(err, ERROR_FATAL, "cannot start the engine's %zu threads", settings->threads);
@@ -49,7 +45,7 @@ static int open_device(struct device **device, const struct model *model, const 
         error_set(err, ERROR_FATAL, "out of memory for the engine");
         goto fail;
     }
-    if (weights_pack(&cpu->weights, model, kernels, mode, cpu->pool, err) != 0 ||
+    if (weights_pack(&cpu->weights, model, kernels, choose_mode(settings->mode, kernels), cpu->pool, err) != 0 ||
         forward_create(&cpu->forward, &cpu->weights, err) != 0)
         goto fail;
     cpu->device.backend = &backend_cpu;

@@ -21,67 +21,115 @@ static void note_broken(struct forward *forward, size_t layers)
         ;
 }
 
+/* Operands of rows first .. first + rows - 1 of a passage; the last `precise` have a second one. */
+struct operands {
+    const uint8_t *rows;
+    const uint8_t *rests; /* of the first precise row */
+    size_t stride;        /* bytes */
+    size_t count, precise;
+};
+
+static struct operands operands_of(const struct forward *forward, const struct block *block, const uint8_t *rows,
+                                   size_t stride, const struct passage *passage)
+{
+    return (struct operands){rows, block->rests, stride, passage->rows,
+                             forward->weights->format->take_rest == NULL ? 0 : passage->precise};
+}
+
+/* Row `row` of a passage, of `depth` floats, becomes an operand. */
+static void take_row(const struct forward *forward, struct block *block, const struct passage *passage, size_t row,
+                     const float *values, size_t depth, uint8_t *operand)
+{
+    const struct format *format = forward->weights->format;
+    size_t precise = passage->first + passage->rows - passage->precise;
+
+    format->take(values, depth, operand);
+    if (row >= precise && format->take_rest != NULL)
+        format->take_rest(values, depth, operand, block->rests + (row - precise) * format->operand_bytes(depth));
+}
+
 /* Operands from the residual stream; `layers` are behind it. */
-static void norm_rows(struct forward *forward, struct block *block, size_t first, size_t rows, size_t layers)
+static void norm_rows(struct forward *forward, struct block *block, const struct passage *passage, size_t layers)
 {
     const struct weights *weights = forward->weights;
-    const struct kernels *kernels = weights->kernels;
     size_t width = weights->model->width, bytes = weights->format->operand_bytes(width);
 
-    for (size_t r = first; r < first + rows; r++) {
+    for (size_t r = passage->first; r < passage->first + passage->rows; r++) {
         const float *in = block->hidden + r * forward->hidden_stride;
-        float mean = kernels->norm(in, width, (float)weights->model->norm_epsilon, block->row);
+        float mean = weights->kernels->norm(in, width, (float)weights->model->norm_epsilon, block->row);
         if (!isfinite(mean))
             note_broken(forward, layers);
-        weights->format->take(block->row, width, block->normed + r * bytes);
+        take_row(forward, block, passage, r, block->row, width, block->normed + r * bytes);
     }
 }
 
-/* `in` and `out` are those of row `first`. */
-static void multiply_rows(const struct forward *forward, const struct matrix *matrix, const uint8_t *in,
-                          size_t in_stride, size_t rows, float *out, size_t out_stride, bool add)
+/* A panel's product with rows first .. first + rows - 1 of the operands; `out` is that of row `first`. */
+static void multiply_panel(const struct forward *forward, const struct matrix *matrix, size_t panel,
+                           const struct operands *in, size_t first, size_t rows, float *out, size_t out_stride,
+                           bool add)
 {
-    const struct weights *weights = forward->weights;
-    size_t panel = weights->kernels->panel, panels = matrix_columns(matrix, weights->kernels) / panel;
+    const struct format *format = forward->weights->format;
+    const uint8_t *weights = matrix->panels + panel * matrix->panel_bytes;
+    size_t precise = in->count - in->precise;
 
-    for (size_t r = 0; r < rows; r += PRODUCT_ROWS)
-        for (size_t p = 0; p < panels; p++)
-            weights->format->multiply(matrix->panels + p * matrix->panel_bytes, matrix->depth, in + r * in_stride,
-                                      in_stride, lesser(rows - r, PRODUCT_ROWS), out + r * out_stride + p * panel,
-                                      out_stride, add);
+    format->multiply(weights, matrix->depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add);
+    if (first + rows <= precise)
+        return;
+    size_t from = first > precise ? first : precise;
+    format->multiply(weights, matrix->depth, in->rests + (from - precise) * in->stride, in->stride, first + rows - from,
+                     out + (from - first) * out_stride, out_stride, true);
 }
 
-/* Queries, or keys and values, of some rows, with their bias. */
-static void project_rows(const struct forward *forward, struct block *block, const struct matrix *matrix, size_t first,
-                         size_t rows)
+static void multiply_rows(const struct forward *forward, const struct matrix *matrix, const struct operands *in,
+                          float *out, size_t out_stride, bool add)
 {
-    const struct weights *weights = forward->weights;
-    size_t columns = matrix_columns(matrix, weights->kernels), bytes = weights->format->operand_bytes(matrix->depth);
-    float *out = block->projected + first * columns;
+    size_t width = forward->weights->kernels->panel, panels = matrix_columns(matrix, forward->weights->kernels) / width;
 
-    multiply_rows(forward, matrix, block->normed + first * bytes, bytes, rows, out, columns, false);
-    for (size_t r = 0; matrix->bias != NULL && r < rows; r++)
+    for (size_t r = 0; r < in->count; r += PRODUCT_ROWS)
+        for (size_t p = 0; p < panels; p++)
+            multiply_panel(forward, matrix, p, in, r, lesser(in->count - r, PRODUCT_ROWS),
+                           out + r * out_stride + p * width, out_stride, add);
+}
+
+static struct operands normed_operands(const struct forward *forward, const struct block *block,
+                                       const struct passage *passage)
+{
+    size_t bytes = forward->weights->format->operand_bytes(forward->weights->model->width);
+    return operands_of(forward, block, block->normed + passage->first * bytes, bytes, passage);
+}
+
+/* Queries, or keys and values, with their bias. */
+static void project_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
+                         const struct passage *passage)
+{
+    size_t columns = matrix_columns(matrix, forward->weights->kernels);
+    struct operands in = normed_operands(forward, block, passage);
+    float *out = block->projected + passage->first * columns;
+
+    multiply_rows(forward, matrix, &in, out, columns, false);
+    for (size_t r = 0; matrix->bias != NULL && r < passage->rows; r++)
         for (size_t c = 0; c < columns; c++)
             out[r * columns + c] += matrix->bias[c];
 }
 
 /* Adds a matrix's product with rows of floats to the residual stream. */
 static void add_product(const struct forward *forward, struct block *block, const struct matrix *matrix,
-                        const float *in, size_t in_stride, size_t first, size_t rows)
+                        const float *floats, size_t stride, const struct passage *passage)
 {
     const struct format *format = forward->weights->format;
-    float *out = block->hidden + first * forward->hidden_stride;
+    float *out = block->hidden + passage->first * forward->hidden_stride;
     size_t bytes = format->operand_bytes(matrix->depth);
+    struct operands in = operands_of(forward, block, block->operands, bytes, passage);
 
-    in += first * in_stride;
+    floats += passage->first * stride;
     if (format->floats) {
-        multiply_rows(forward, matrix, (const uint8_t *)in, in_stride * sizeof *in, rows, out, forward->hidden_stride,
-                      true);
-        return;
+        in.rows = (const uint8_t *)floats;
+        in.stride = stride * sizeof *floats;
     }
-    for (size_t r = 0; r < rows; r++)
-        format->take(in + r * in_stride, matrix->depth, block->operands + r * bytes);
-    multiply_rows(forward, matrix, block->operands, bytes, rows, out, forward->hidden_stride, true);
+    for (size_t r = 0; !format->floats && r < passage->rows; r++)
+        take_row(forward, block, passage, passage->first + r, floats + r * stride, matrix->depth,
+                 block->operands + r * bytes);
+    multiply_rows(forward, matrix, &in, out, forward->hidden_stride, true);
 }
 
 static size_t row_of(const struct span *span, size_t i)
@@ -113,24 +161,25 @@ static void keep_token(const struct forward *forward, struct block *block, const
     }
 }
 
-void forward_enter(struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                   size_t span_count, size_t first, size_t rows)
+void forward_enter(struct forward *forward, struct block *block, size_t layer, const struct passage *passage)
 {
     const struct weights *weights = forward->weights;
     const struct matrix *matrix = &weights->layers[layer].key_value;
     size_t columns = matrix_columns(matrix, weights->kernels), panel = weights->kernels->panel;
     size_t values = (weights->model->key_heads * weights->model->head_size + panel - 1) / panel * panel;
 
-    norm_rows(forward, block, first, rows, layer);
-    project_rows(forward, block, matrix, first, rows);
-    for (size_t i = 0; i < span_count; i++)
-        for (size_t j = 0; j < spans[i].count; j++)
-            keep_token(forward, block, &spans[i], j, block->projected + row_of(&spans[i], j) * columns, values);
+    norm_rows(forward, block, passage, layer);
+    project_rows(forward, block, matrix, passage);
+    for (size_t i = 0; i < passage->span_count; i++) {
+        const struct span *span = &passage->spans[i];
+        for (size_t j = 0; j < span->count; j++)
+            keep_token(forward, block, span, j, block->projected + row_of(span, j) * columns, values);
+    }
 }
 
 /* Operands of the queries, rotated and scaled, those of a key head together, token by token in the spans' order. */
-static void take_queries(const struct forward *forward, struct block *block, const struct span *spans,
-                         size_t span_count, size_t columns)
+static void take_queries(const struct forward *forward, struct block *block, const struct passage *passage,
+                         size_t columns)
 {
     const struct weights *weights = forward->weights;
     const struct model *model = weights->model;
@@ -138,10 +187,11 @@ static void take_queries(const struct forward *forward, struct block *block, con
     size_t bytes = weights->attention->operand_bytes(size), place = 0;
     float scale = (float)(1.0 / sqrt((double)size));
 
-    for (size_t i = 0; i < span_count; i++)
-        for (size_t j = 0; j < spans[i].count; j++, place++) {
-            const float *row = block->projected + row_of(&spans[i], j) * columns;
-            size_t position = spans[i].position + spans[i].token + j;
+    for (size_t i = 0; i < passage->span_count; i++)
+        for (size_t j = 0; j < passage->spans[i].count; j++, place++) {
+            const struct span *span = &passage->spans[i];
+            const float *row = block->projected + row_of(span, j) * columns;
+            size_t position = span->position + span->token + j;
             for (size_t head = 0; head < model->heads; head++) {
                 size_t slot = (head / group * block->rows + place) * group + head % group;
                 weights->kernels->rotate(row + head * size, forward->cosines + position * pairs,
@@ -152,46 +202,40 @@ static void take_queries(const struct forward *forward, struct block *block, con
 }
 
 static void gate_rows(const struct forward *forward, struct block *block, const struct layer_weights *layer,
-                      size_t first, size_t rows)
+                      const struct passage *passage, size_t first, size_t rows)
 {
-    const struct weights *weights = forward->weights;
-    const struct format *format = weights->format;
-    size_t panel = weights->kernels->panel, depth = layer->gate.depth, bytes = format->operand_bytes(depth);
-    size_t columns = matrix_columns(&layer->gate, weights->kernels);
+    const struct kernels *kernels = forward->weights->kernels;
+    struct operands in = normed_operands(forward, block, passage);
+    size_t panel = kernels->panel, columns = matrix_columns(&layer->gate, kernels);
 
-    for (size_t p = 0; p < columns / panel; p++) {
-        const uint8_t *gate = layer->gate.panels + p * layer->gate.panel_bytes;
-        const uint8_t *up = layer->up.panels + p * layer->up.panel_bytes;
+    for (size_t p = 0; p < columns / panel; p++)
         for (size_t r = first; r < first + rows; r += GATE_ROWS) {
             size_t count = lesser(first + rows - r, GATE_ROWS);
-            format->multiply(gate, depth, block->normed + r * bytes, bytes, count, block->gate, panel, false);
-            format->multiply(up, depth, block->normed + r * bytes, bytes, count, block->up, panel, false);
+            float *gated = block->gated + (passage->first + r) * columns + p * panel;
+            multiply_panel(forward, &layer->gate, p, &in, r, count, block->gate, panel, false);
+            multiply_panel(forward, &layer->up, p, &in, r, count, block->up, panel, false);
             for (size_t i = 0; i < count; i++)
-                weights->kernels->gate(block->gate + i * panel, block->up + i * panel,
-                                       block->gated + (r + i) * columns + p * panel);
+                kernels->gate(block->gate + i * panel, block->up + i * panel, gated + i * columns);
         }
-    }
 }
 
-void forward_finish(struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                    size_t span_count, size_t first, size_t rows, bool normed)
+void forward_finish(struct forward *forward, struct block *block, size_t layer, const struct passage *passage,
+                    bool normed)
 {
-    const struct weights *weights = forward->weights;
-    const struct layer_weights *matrices = &weights->layers[layer];
+    const struct kernels *kernels = forward->weights->kernels;
+    const struct layer_weights *weights = &forward->weights->layers[layer];
 
     if (!normed)
-        norm_rows(forward, block, first, rows, layer);
-    project_rows(forward, block, &matrices->query, first, rows);
-    take_queries(forward, block, spans, span_count, matrix_columns(&matrices->query, weights->kernels));
-    attention_run(forward, block, layer, spans, span_count);
-    add_product(forward, block, &matrices->attention_output, block->attended, matrices->attention_output.depth, first,
-                rows);
+        norm_rows(forward, block, passage, layer);
+    project_rows(forward, block, &weights->query, passage);
+    take_queries(forward, block, passage, matrix_columns(&weights->query, kernels));
+    attention_run(forward, block, layer, passage);
+    add_product(forward, block, &weights->attention_output, block->attended, weights->attention_output.depth, passage);
 
-    norm_rows(forward, block, first, rows, layer + 1);
-    for (size_t r = first; r < first + rows; r += PRODUCT_ROWS)
-        gate_rows(forward, block, matrices, r, lesser(first + rows - r, PRODUCT_ROWS));
-    add_product(forward, block, &matrices->down, block->gated, matrix_columns(&matrices->gate, weights->kernels), first,
-                rows);
+    norm_rows(forward, block, passage, layer + 1);
+    for (size_t r = 0; r < passage->rows; r += PRODUCT_ROWS)
+        gate_rows(forward, block, weights, passage, r, lesser(passage->rows - r, PRODUCT_ROWS));
+    add_product(forward, block, &weights->down, block->gated, matrix_columns(&weights->gate, kernels), passage);
 }
 
 int forward_check(struct forward *forward, struct error *err)
@@ -259,6 +303,7 @@ static void free_rows(struct block *block)
     free(block->attended);
     free(block->gated);
     free(block->operands);
+    free(block->rests);
     free(block->gate);
     free(block->up);
     free(block->row);
@@ -284,6 +329,7 @@ static int reserve_rows(struct block *block, const struct forward *forward, size
     size_t queries = matrix_columns(&layer->query, weights->kernels);
     size_t gated = matrix_columns(&layer->gate, weights->kernels);
     size_t deepest = query_width > model->hidden ? query_width : model->hidden;
+    deepest = deepest > model->width ? deepest : model->width;
     size_t row = model->width > model->head_size ? model->width : model->head_size;
 
     free_rows(block);
@@ -294,12 +340,13 @@ static int reserve_rows(struct block *block, const struct forward *forward, size
     block->attended = lines_allocate(rows * query_width * sizeof(float));
     block->gated = lines_allocate(rows * gated * sizeof(float));
     block->operands = lines_allocate(format->floats ? 0 : rows * format->operand_bytes(deepest));
+    block->rests = lines_allocate(format->take_rest == NULL ? 0 : rows * format->operand_bytes(deepest));
     block->gate = lines_allocate(GATE_ROWS * panel * sizeof(float));
     block->up = lines_allocate(GATE_ROWS * panel * sizeof(float));
     block->row = lines_allocate((row + panel) * sizeof(float));
     if (block->hidden == NULL || block->normed == NULL || block->projected == NULL || block->queries == NULL ||
-        block->attended == NULL || block->gated == NULL || block->operands == NULL || block->gate == NULL ||
-        block->up == NULL || block->row == NULL)
+        block->attended == NULL || block->gated == NULL || block->operands == NULL || block->rests == NULL ||
+        block->gate == NULL || block->up == NULL || block->row == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for %zu rows of activations", rows);
     memset(block->hidden, 0, rows * forward->hidden_stride * sizeof(float));
     block->rows = rows;

@@ -54,6 +54,7 @@ struct block {
     size_t rows;       /* capacity */
     float *hidden;     /* (rows, hidden_stride) */
     uint8_t *normed;   /* operands of the width */
+    uint8_t *rests;    /* second operands of precise rows, of any depth; row r has that of row r */
     float *projected;  /* queries, or keys and values, before the rotation */
     uint8_t *queries;  /* (key_heads, rows, heads / key_heads) operands of a head; by place in the spans, not by row */
     float *attended;   /* (rows, heads * head_size) */
@@ -75,22 +76,29 @@ void block_free(struct block *block);
 /* Makes room for so many rows, of sequences of up to `tiles` tiles. */
 int block_reserve(struct block *block, const struct forward *forward, size_t rows, size_t tiles, struct error *err);
 
-/* Rows first .. first + rows - 1, each in exactly one span. */
-void forward_enter(struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                   size_t span_count, size_t first, size_t rows);
+/*
+ * Rows first .. first + rows - 1 of a block, each in exactly one of the spans. The last `precise` of them are those
+ * that heads will see: where a format's operands lose much (INT8), theirs come in two terms.
+ */
+struct passage {
+    const struct span *spans;
+    size_t span_count;
+    size_t first, rows, precise;
+};
+
+void forward_enter(struct forward *forward, struct block *block, size_t layer, const struct passage *passage);
 
 /*
- * The same for the second half; the sequences must have entered this layer up to each span's end. `normed`: these rows
- * have just been through forward_enter().
+ * The second half; the sequences must have entered this layer up to each span's end. `normed`: these rows have just
+ * been through forward_enter().
  */
-void forward_finish(struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                    size_t span_count, size_t first, size_t rows, bool normed);
+void forward_finish(struct forward *forward, struct block *block, size_t layer, const struct passage *passage,
+                    bool normed);
 
 /* ERROR_FATAL when a row was not finite; names the layer. */
 int forward_check(struct forward *forward, struct error *err);
 
 /* Attention of the spans' rows: queries are in block->queries, results go to block->attended. */
-void attention_run(const struct forward *forward, struct block *block, size_t layer, const struct span *spans,
-                   size_t span_count);
+void attention_run(const struct forward *forward, struct block *block, size_t layer, const struct passage *passage);
 
 #endif

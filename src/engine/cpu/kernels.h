@@ -40,6 +40,12 @@ struct format {
     void (*take)(const float *values, size_t depth, void *operand);
 
     /*
+     * Makes a second operand of what the first one lost: the sum of both products is nearly that of the floats. NULL
+     * where an operand loses too little to matter.
+     */
+    void (*take_rest)(const float *values, size_t depth, const void *operand, void *rest);
+
+    /*
      * out[r][c] = sum over k of in[r][k] * panel[k][c], k ascending, c over the whole panel; with `add` the sum goes on
      * from what is in out. in_stride in bytes, out_stride in floats.
      */
@@ -57,6 +63,7 @@ struct format {
 struct kernels {
     const char *name;
     size_t panel;                  /* columns */
+    enum engine_mode fastest;      /* of the modes */
     const struct format *floats;   /* F32 */
     const struct format *bfloats;  /* BF16 */
     const struct format *integers; /* INT8: products with weights */

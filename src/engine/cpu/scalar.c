@@ -7,11 +7,16 @@
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #include "engine/cpu/lanes.h"
 
+#define MULTIPLY_PAIRS(a, b) (((a) << 16 >> 16) * ((b) << 16 >> 16) + ((a) >> 16) * ((b) >> 16))
+#include "engine/cpu/pairs.h"
+
 const struct kernels kernels_scalar = {
     .name = "scalar",
     .panel = PANEL,
+    .fastest = ENGINE_F32,
     .floats = &floats,
     .bfloats = &bfloats,
+    .integers = &whole,
     .norm = norm,
     .gate = gate,
     .rotate = rotate,

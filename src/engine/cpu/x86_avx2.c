@@ -11,11 +11,16 @@
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #include "engine/cpu/lanes.h"
 
+#define MULTIPLY_PAIRS(a, b) ((integers)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#include "engine/cpu/pairs.h"
+
 const struct kernels kernels_avx2 = {
     .name = "avx2",
     .panel = PANEL,
+    .fastest = ENGINE_BF16,
     .floats = &floats,
     .bfloats = &bfloats,
+    .integers = &whole,
     .norm = norm,
     .gate = gate,
     .rotate = rotate,

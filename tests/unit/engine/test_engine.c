@@ -146,14 +146,22 @@ static void the_rule_spreads_the_candidates_over_exits_and_full_depth(void **sta
     engine_destroy(engine);
 }
 
-static void a_candidate_scores_alone_as_in_company_to_the_bit(void **state)
+static void in_every_arithmetic(const struct scene *scene,
+                                void (*check)(const struct scene *, enum engine_mode, enum engine_cpu))
 {
-    struct scene *scene = *state;
-    struct engine *engine = tiny_engine(&scene->tiny, rule_of(scene), 2);
+    enum engine_cpu cpus[3];
+    for (size_t i = 0; i < processors(cpus); i++)
+        for (enum engine_mode mode = ENGINE_F32; mode <= ENGINE_INT8; mode++)
+            check(scene, mode, cpus[i]);
+}
+
+static void score_alone(const struct scene *scene, enum engine_mode mode, enum engine_cpu cpu)
+{
+    struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), 2, mode, cpu);
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *together = score(engine, &prompt);
 
-    for (size_t i = 0; i < prompt.candidate_count; i += 7) {
+    for (size_t i = 0; i < prompt.candidate_count; i += 23) {
         struct engine_prompt alone = prompt_of(scene);
         alone.offsets += i;
         alone.candidate_count = 1;
@@ -165,10 +173,14 @@ static void a_candidate_scores_alone_as_in_company_to_the_bit(void **state)
     engine_destroy(engine);
 }
 
-static void the_order_of_candidates_changes_no_bit(void **state)
+static void a_candidate_scores_alone_as_in_company_to_the_bit(void **state)
 {
-    struct scene *scene = *state;
-    struct engine *engine = tiny_engine(&scene->tiny, rule_of(scene), 2);
+    in_every_arithmetic(*state, score_alone);
+}
+
+static void score_in_another_order(const struct scene *scene, enum engine_mode mode, enum engine_cpu cpu)
+{
+    struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), 2, mode, cpu);
     struct engine_prompt prompt = prompt_of(scene), shuffled = prompt;
     size_t count = prompt.candidate_count, order[300];
     size_t *offsets = calloc(count + 1, sizeof *offsets);
@@ -199,15 +211,19 @@ static void the_order_of_candidates_changes_no_bit(void **state)
     engine_destroy(engine);
 }
 
-static void the_number_of_threads_changes_no_bit(void **state)
+static void the_order_of_candidates_changes_no_bit(void **state)
 {
-    struct scene *scene = *state;
+    in_every_arithmetic(*state, score_in_another_order);
+}
+
+static void score_on_threads(const struct scene *scene, enum engine_mode mode, enum engine_cpu cpu)
+{
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *scores[4];
     prompt.candidate_count = 100;
 
     for (size_t threads = 1; threads <= 4; threads++) {
-        struct engine *engine = tiny_engine(&scene->tiny, rule_of(scene), threads);
+        struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), threads, mode, cpu);
         scores[threads - 1] = score(engine, &prompt);
         engine_destroy(engine);
     }
@@ -216,6 +232,11 @@ static void the_number_of_threads_changes_no_bit(void **state)
             assert_same(&scores[threads - 1][i], &scores[0][i]);
     for (size_t i = 0; i < 4; i++)
         free(scores[i]);
+}
+
+static void the_number_of_threads_changes_no_bit(void **state)
+{
+    in_every_arithmetic(*state, score_on_threads);
 }
 
 static void explaining_changes_no_answer_and_shows_every_exit(void **state)

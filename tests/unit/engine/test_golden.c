@@ -15,7 +15,7 @@ static size_t read_ids(json_t *ids, int32_t *tokens)
 }
 
 static void compare_states(const char *what, const char *layer, json_t *positions, json_t *expected, const float *got,
-                           size_t width)
+                           size_t width, double tolerance)
 {
     for (size_t i = 0; i < json_array_size(positions); i++) {
         size_t position = (size_t)json_integer_value(json_array_get(positions, i));
@@ -27,12 +27,12 @@ static void compare_states(const char *what, const char *layer, json_t *position
             difference = fmax(difference, fabs(value - (double)got[position * width + k]));
             norm = fmax(norm, fabs(value));
         }
-        if (!(difference < 5e-6 * norm))
+        if (!(difference < tolerance * norm))
             fail_msg("%s, layer %s, position %zu: off by %g of %g", what, layer, position, difference, norm);
     }
 }
 
-static void compare_sequence(const struct tiny *tiny, struct engine *engine, json_t *sequence)
+static void compare_sequence(const struct tiny *tiny, struct engine *engine, json_t *sequence, double tolerance)
 {
     int32_t tokens[512];
     struct error err;
@@ -47,16 +47,17 @@ static void compare_sequence(const struct tiny *tiny, struct engine *engine, jso
         if (engine_hidden_states(engine, tokens, length, strtoul(layer, NULL, 10), states, &err) != 0)
             fail_msg("%s", err.message);
         compare_states(engine_arithmetic(engine), layer, json_object_get(sequence, "positions"), expected, states,
-                       tiny->model.width);
+                       tiny->model.width, tolerance);
         compared++;
     }
     assert_int_equal(compared, 4);
     free(states);
 }
 
-static void hidden_states_are_those_of_float64_on_every_instruction_set(void **state)
+static void hidden_states_are_those_of_float64_in_every_arithmetic(void **state)
 {
     (void)state;
+    static const double tolerances[] = {[ENGINE_F32] = 5e-6, [ENGINE_BF16] = 0.02, [ENGINE_INT8] = 0.1};
     enum engine_cpu cpus[3];
     struct tiny tiny;
     tiny_load(&tiny);
@@ -64,14 +65,15 @@ static void hidden_states_are_those_of_float64_on_every_instruction_set(void **s
     size_t at;
     assert_non_null(golden);
     assert_int_equal(json_array_size(json_object_get(golden, "sequences")), 2);
-    for (size_t i = 0; i < processors(cpus); i++) {
-        struct engine *engine = tiny_engine_on(&tiny, full, 2, ENGINE_F32, cpus[i]);
-        json_array_foreach(json_object_get(golden, "sequences"), at, sequence)
-        {
-            compare_sequence(&tiny, engine, sequence);
+    for (size_t i = 0; i < processors(cpus); i++)
+        for (enum engine_mode mode = ENGINE_F32; mode <= ENGINE_INT8; mode++) {
+            struct engine *engine = tiny_engine_on(&tiny, full, 2, mode, cpus[i]);
+            json_array_foreach(json_object_get(golden, "sequences"), at, sequence)
+            {
+                compare_sequence(&tiny, engine, sequence, tolerances[mode]);
+            }
+            engine_destroy(engine);
         }
-        engine_destroy(engine);
-    }
     json_decref(golden);
     tiny_free(&tiny);
 }
@@ -122,7 +124,7 @@ static void packed_candidates_score_as_plain_sequences_in_float64(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hidden_states_are_those_of_float64_on_every_instruction_set),
+        cmocka_unit_test(hidden_states_are_those_of_float64_in_every_arithmetic),
         cmocka_unit_test(packed_candidates_score_as_plain_sequences_in_float64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
