@@ -3,134 +3,191 @@
 
 #include "engine/cpu/forward.h"
 
-enum { COLUMNS = 16 }; /* keys are scored and weighed in steps of so many: what soften() asks for */
+/*
+ * Keys come tile by tile, and all rows that see a tile go past it while it is in the cache: a user's candidates, and
+ * the heads of a group, share it. A row's softmax goes on from tile to tile (struct softmax): what a row sums up, and
+ * in which order, depends on its own place alone.
+ */
 
-/* Rows of one tile: queries of one key head, token by token, so that the last row sees most. */
+/* A key head's part of a tile of keys and values, ready for products. */
 struct tile {
-    size_t first; /* place of the first row: token within the span * heads of the group + head within the group */
-    size_t rows;
-    size_t seen; /* own tokens that the last row sees */
+    const uint8_t *keys, *values;
+    size_t key_panel_bytes, value_panel_bytes;
+    size_t count; /* of its tokens */
 };
 
-static size_t own_columns(const struct forward *forward, size_t seen)
+/* The rows of a span in one key head: token by token, the group's heads of each. */
+struct rows {
+    const struct span *span;
+    size_t place; /* of the first in block->queries and what goes with it */
+    size_t count;
+};
+
+static size_t group_of(const struct forward *forward)
 {
-    size_t step = forward->weights->kernels->panel;
-    step = step < COLUMNS ? COLUMNS : step;
-    return (seen + step - 1) / step * step;
+    return forward->weights->model->heads / forward->weights->model->key_heads;
 }
 
-/* Scores on `columns` keys of a tile, a multiple of the panel. */
-static void score_keys(const struct forward *forward, const uint8_t *keys, size_t key_head, size_t columns,
-                       const uint8_t *queries, size_t rows, float *scores, size_t stride)
+/* What multiplies queries and shares: floats where the tile has been widened to such. */
+static const struct format *product_of(const struct forward *forward)
+{
+    const struct weights *weights = forward->weights;
+    return weights->attention->widen == NULL ? weights->attention : weights->kernels->floats;
+}
+
+static struct tile ready_tile(const struct forward *forward, struct block *block, const uint8_t *memory,
+                              size_t key_head, size_t count)
 {
     const struct format *format = forward->weights->attention;
-    size_t size = forward->weights->model->head_size, panel = forward->weights->kernels->panel;
-    size_t bytes = format->operand_bytes(size);
+    size_t panel = forward->weights->kernels->panel, size = forward->weights->model->head_size;
+    size_t key_panels = CHUNK_TOKENS / panel, value_panels = forward->value_panels;
+    struct tile tile = {
+        .keys = memory + key_head * key_panels * forward->key_panel_bytes,
+        .values = memory + forward->values_offset + key_head * value_panels * forward->value_panel_bytes,
+        .key_panel_bytes = forward->key_panel_bytes,
+        .value_panel_bytes = forward->value_panel_bytes,
+        .count = count,
+    };
+    if (format->widen == NULL)
+        return tile;
 
-    keys += key_head * (CHUNK_TOKENS / panel) * forward->key_panel_bytes;
-    for (size_t c = 0; c < columns; c += panel, keys += forward->key_panel_bytes)
-        format->multiply(keys, size, queries, bytes, rows, scores + c, stride, false);
+    size_t key_floats = (size + size % 2) * panel, value_floats = CHUNK_TOKENS * panel;
+    for (size_t p = 0; p < key_panels; p++)
+        format->widen(tile.keys + p * tile.key_panel_bytes, size, block->keys + p * key_floats);
+    for (size_t p = 0; p < value_panels; p++)
+        format->widen(tile.values + p * tile.value_panel_bytes, CHUNK_TOKENS, block->values + p * value_floats);
+    tile.keys = (const uint8_t *)block->keys;
+    tile.values = (const uint8_t *)block->values;
+    tile.key_panel_bytes = key_floats * sizeof(float);
+    tile.value_panel_bytes = value_floats * sizeof(float);
+    return tile;
 }
 
-static void score_past(const struct forward *forward, struct block *block, size_t layer, const struct span *span,
-                       size_t key_head, const uint8_t *queries, size_t rows)
+/* The rows from `first` on that fit the kernels' tile go past a tile of keys; counts as in struct piece. */
+static void attend(const struct forward *forward, struct block *block, const struct tile *tile, const uint8_t *queries,
+                   size_t place, struct piece *piece)
 {
-    for (size_t i = 0; i < span->past_count; i++) {
-        const struct chunk *chunk = span->past[i];
-        float *scores = block->scores + i * CHUNK_TOKENS;
-        score_keys(forward, chunk->layers[layer], key_head, CHUNK_TOKENS, queries, rows, scores, block->columns);
-        for (size_t r = 0; chunk->count < CHUNK_TOKENS && r < rows; r++)
-            for (size_t c = chunk->count; c < CHUNK_TOKENS; c++)
-                scores[r * block->columns + c] = -INFINITY;
-    }
+    const struct format *format = forward->weights->attention, *product = product_of(forward);
+    size_t panel = forward->weights->kernels->panel, size = forward->weights->model->head_size;
+    size_t bytes = format->operand_bytes(size), most = piece->counts[piece->rows - 1], step = panel < 16 ? 16 : panel;
+
+    piece->limit = (most + step - 1) / step * step;
+    piece->rows_so_far = block->softmaxes + place;
+    piece->out = block->out + place * piece->out_stride;
+    for (size_t c = 0; c < piece->limit; c += panel)
+        product->multiply(tile->keys + c / panel * tile->key_panel_bytes, size, queries + place * bytes, bytes,
+                          piece->rows, piece->scores + c, CHUNK_TOKENS, false);
+    format->share(piece);
+    const uint8_t *shares = format->floats ? (const uint8_t *)piece->scores : piece->operands;
+    for (size_t p = 0; p < forward->value_panels; p++)
+        product->multiply(tile->values + p * tile->value_panel_bytes, piece->limit, shares, piece->operand_stride,
+                          piece->rows, piece->out + p * panel, piece->out_stride, true);
 }
 
-static void score_own(const struct forward *forward, struct block *block, const struct span *span, size_t key_head,
-                      const uint8_t *queries, const struct tile *tile)
-{
-    float *scores = block->scores + span->past_count * CHUNK_TOKENS;
-    for (size_t c = 0; c < tile->seen; c += CHUNK_TOKENS) {
-        size_t columns = own_columns(forward, tile->seen - c);
-        score_keys(forward, span->own + c / CHUNK_TOKENS * forward->tile_bytes, key_head,
-                   columns < CHUNK_TOKENS ? columns : CHUNK_TOKENS, queries, tile->rows, scores + c, block->columns);
-    }
-}
-
-/* Adds the values of a tile's first `count` keys, weighed by the shares from `column` on, to `out`. */
-static void weigh_values(const struct forward *forward, const struct block *block, const uint8_t *tile, size_t key_head,
-                         size_t panel, size_t column, size_t count, size_t rows, float *out)
-{
-    const struct format *format = forward->weights->attention;
-    const uint8_t *values =
-        tile + forward->values_offset + (key_head * forward->value_panels + panel) * forward->value_panel_bytes;
-    const uint8_t *shares = format->floats ? (const uint8_t *)block->scores : block->shares;
-
-    format->multiply(values, count, shares + format->operand_bytes(column), format->operand_bytes(block->columns), rows,
-                     out, forward->weights->kernels->panel, column != 0);
-}
-
-static void scatter(const struct forward *forward, struct block *block, const struct span *span, size_t key_head,
-                    size_t panel, const struct tile *tile, const float *out, const float *sums)
-{
-    const struct model *model = forward->weights->model;
-    size_t group = model->heads / model->key_heads, width = forward->weights->kernels->panel;
-    size_t count = model->head_size - panel * width < width ? model->head_size - panel * width : width;
-
-    for (size_t r = 0; r < tile->rows; r++) {
-        size_t token = (tile->first + r) / group, head = key_head * group + (tile->first + r) % group;
-        size_t row = token + 1 == span->count ? span->last_row : span->row + token;
-        float *to = block->attended + (row * model->heads + head) * model->head_size + panel * width;
-        for (size_t c = 0; c < count; c++)
-            to[c] = out[r * width + c] / sums[r];
-    }
-}
-
-static void attend(const struct forward *forward, struct block *block, size_t layer, const struct span *span,
-                   size_t key_head, const uint8_t *queries, const struct tile *tile)
+/* All rows of a span that see some of a tile whose first token is own token `start`; or of the past, which all see. */
+static void pass_tile(const struct forward *forward, struct block *block, const struct tile *tile,
+                      const struct rows *rows, const uint8_t *queries, bool past, size_t start)
 {
     const struct format *format = forward->weights->attention;
-    const struct model *model = forward->weights->model;
-    size_t group = model->heads / model->key_heads, past = span->past_count * CHUNK_TOKENS;
-    size_t limit = past + own_columns(forward, tile->seen), bytes = format->operand_bytes(block->columns);
-    float sums[KERNELS_TILE], out[KERNELS_TILE * 64];
+    size_t group = group_of(forward), token = rows->span->token;
+    struct piece piece = {
+        .scores = block->scores,
+        .operands = block->shares,
+        .operand_stride = format->operand_bytes(CHUNK_TOKENS),
+        .out_stride = forward->value_panels * forward->weights->kernels->panel,
+        .width = forward->value_panels * forward->weights->kernels->panel,
+    };
 
-    score_past(forward, block, layer, span, key_head, queries, tile->rows);
-    score_own(forward, block, span, key_head, queries, tile);
-    for (size_t r = 0; r < tile->rows; r++)
-        sums[r] = format->soften(block->scores + r * block->columns, past + span->token + (tile->first + r) / group + 1,
-                                 limit, block->shares + r * bytes);
-
-    for (size_t panel = 0; panel < forward->value_panels; panel++) {
-        for (size_t i = 0; i < span->past_count; i++) {
-            const struct chunk *chunk = span->past[i];
-            size_t count = (chunk->count + COLUMNS - 1) / COLUMNS * COLUMNS;
-            weigh_values(forward, block, chunk->layers[layer], key_head, panel, i * CHUNK_TOKENS, count, tile->rows,
-                         out);
+    for (size_t first = 0; first < rows->count; first += KERNELS_TILE) {
+        piece.rows = rows->count - first < KERNELS_TILE ? rows->count - first : KERNELS_TILE;
+        for (size_t r = 0; r < piece.rows; r++) {
+            size_t seen = token + (first + r) / group + 1; /* own tokens */
+            size_t here = seen > start ? seen - start : 0;
+            piece.counts[r] = past || here > tile->count ? tile->count : here;
         }
-        for (size_t c = past; c < limit; c += CHUNK_TOKENS)
-            weigh_values(forward, block, span->own + (c - past) / CHUNK_TOKENS * forward->tile_bytes, key_head, panel,
-                         c, limit - c < CHUNK_TOKENS ? limit - c : CHUNK_TOKENS, tile->rows, out);
-        scatter(forward, block, span, key_head, panel, tile, out, sums);
+        if (piece.counts[piece.rows - 1] > 0)
+            attend(forward, block, tile, queries, rows->place + first, &piece);
+    }
+}
+
+static void scatter(const struct forward *forward, struct block *block, const struct rows *rows, size_t key_head)
+{
+    const struct model *model = forward->weights->model;
+    size_t group = group_of(forward), stride = forward->value_panels * forward->weights->kernels->panel;
+
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct span *span = rows->span;
+        size_t token = i / group, row = token + 1 == span->count ? span->last_row : span->row + token;
+        const float *from = block->out + (rows->place + i) * stride;
+        float *to = block->attended + (row * model->heads + key_head * group + i % group) * model->head_size;
+        float sum = 0.0f;
+        for (size_t j = 0; j < sizeof block->softmaxes->sums / sizeof sum; j++)
+            sum += block->softmaxes[rows->place + i].sums[j];
+        for (size_t c = 0; c < model->head_size; c++)
+            to[c] = from[c] / sum;
+    }
+}
+
+/* A past that the spans from `first` on have in common, as far as each goes. */
+static void pass_past(const struct forward *forward, struct block *block, size_t layer, const struct passage *passage,
+                      size_t first, size_t end, size_t key_head, const uint8_t *queries)
+{
+    size_t group = group_of(forward), most = 0;
+
+    for (size_t i = first; i < end; i++)
+        most = passage->spans[i].past_count > most ? passage->spans[i].past_count : most;
+    for (size_t chunk = 0; chunk < most; chunk++) {
+        const struct chunk *past = passage->spans[first].past[chunk];
+        struct tile tile = ready_tile(forward, block, past->layers[layer], key_head, past->count);
+        size_t place = 0;
+        for (size_t i = 0; i < end; i++) {
+            const struct rows rows = {&passage->spans[i], place, passage->spans[i].count * group};
+            if (i >= first && rows.span->past_count > chunk)
+                pass_tile(forward, block, &tile, &rows, queries, true, 0);
+            place += rows.count;
+        }
+    }
+}
+
+static void start_rows(const struct forward *forward, struct block *block, size_t count)
+{
+    size_t stride = forward->value_panels * forward->weights->kernels->panel;
+    memset(block->out, 0, count * stride * sizeof *block->out);
+    for (size_t i = 0; i < count; i++)
+        block->softmaxes[i] = (struct softmax){.greatest = -INFINITY};
+}
+
+static void attend_head(const struct forward *forward, struct block *block, size_t layer, const struct passage *passage,
+                        size_t key_head, const uint8_t *queries)
+{
+    size_t group = group_of(forward), place = 0;
+
+    start_rows(forward, block, passage->rows * group);
+    for (size_t first = 0, end; first < passage->span_count; first = end) {
+        for (end = first + 1; end < passage->span_count && passage->spans[end].past == passage->spans[first].past;)
+            end++;
+        pass_past(forward, block, layer, passage, first, end, key_head, queries);
+    }
+    for (size_t i = 0; i < passage->span_count; i++) {
+        const struct span *span = &passage->spans[i];
+        const struct rows rows = {span, place, span->count * group};
+        size_t seen = span->token + span->count;
+        for (size_t start = 0; start < seen; start += CHUNK_TOKENS) {
+            size_t count = seen - start < CHUNK_TOKENS ? seen - start : CHUNK_TOKENS;
+            struct tile tile =
+                ready_tile(forward, block, span->own + start / CHUNK_TOKENS * forward->tile_bytes, key_head, count);
+            pass_tile(forward, block, &tile, &rows, queries, false, start);
+        }
+        scatter(forward, block, &rows, key_head);
+        place += rows.count;
     }
 }
 
 void attention_run(const struct forward *forward, struct block *block, size_t layer, const struct passage *passage)
 {
-    const struct span *spans = passage->spans;
     const struct model *model = forward->weights->model;
-    size_t group = model->heads / model->key_heads;
-    size_t bytes = forward->weights->attention->operand_bytes(model->head_size);
+    size_t bytes = forward->weights->attention->operand_bytes(model->head_size) * group_of(forward);
 
-    for (size_t key_head = 0; key_head < model->key_heads; key_head++) {
-        const uint8_t *queries = block->queries + key_head * block->rows * group * bytes;
-        for (size_t i = 0; i < passage->span_count; i++) {
-            size_t rows = spans[i].count * group;
-            for (size_t first = 0; first < rows; first += KERNELS_TILE) {
-                struct tile tile = {first, rows - first < KERNELS_TILE ? rows - first : KERNELS_TILE, 0};
-                tile.seen = spans[i].token + (first + tile.rows - 1) / group + 1;
-                attend(forward, block, layer, &spans[i], key_head, queries + first * bytes, &tile);
-            }
-            queries += rows * bytes;
-        }
-    }
+    for (size_t key_head = 0; key_head < model->key_heads; key_head++)
+        attend_head(forward, block, layer, passage, key_head, block->queries + key_head * block->rows * bytes);
 }

@@ -5,10 +5,7 @@
 #include "base/buffer.h"
 #include "engine/cpu/cpu.h"
 
-enum {
-    GROUP_ROWS = 120,      /* that run together on one thread, at most about: what fits the second-level cache */
-    GROUP_LEAST_ROWS = 40, /* below, kernels starve: threads get fewer groups instead */
-};
+enum { GROUP_LEAST_ROWS = 40 }; /* below, kernels starve: threads get fewer groups instead */
 
 /* One run of the batch. */
 struct job {
@@ -91,12 +88,12 @@ int batch_start(struct device *device, const struct candidate *candidates, size_
 }
 
 /* Cuts the batch into groups of even size, as many for each thread as for any other. */
-static void make_groups(struct batch *batch, size_t threads)
+static void make_groups(struct batch *batch, size_t threads, size_t most_rows)
 {
     size_t rows = 0, done = 0;
     for (size_t i = 0; i < batch->count; i++)
         rows += batch->members[i].length;
-    size_t groups = (rows + GROUP_ROWS * threads - 1) / (GROUP_ROWS * threads) * threads;
+    size_t groups = (rows + most_rows * threads - 1) / (most_rows * threads) * threads;
     while (groups > 1 && rows / groups < GROUP_LEAST_ROWS)
         groups--;
 
@@ -113,22 +110,19 @@ static void make_groups(struct batch *batch, size_t threads)
 static int reserve_groups(struct cpu_device *cpu, struct error *err)
 {
     struct batch *batch = &cpu->batch;
-    size_t most_rows = 0, most_members = 0, most_tiles = 0, threads = pool_threads(cpu->pool);
+    size_t most_rows = 0, most_members = 0, threads = pool_threads(cpu->pool);
 
     for (size_t g = 0; g < batch->group_count; g++) {
         size_t rows = 0, members = batch->groups[g + 1] - batch->groups[g];
-        for (size_t i = batch->groups[g]; i < batch->groups[g + 1]; i++) {
-            size_t tiles = batch->members[i].past_count + tiles_of(batch->members[i].length);
+        for (size_t i = batch->groups[g]; i < batch->groups[g + 1]; i++)
             rows += batch->members[i].length;
-            most_tiles = tiles > most_tiles ? tiles : most_tiles;
-        }
         most_rows = rows > most_rows ? rows : most_rows;
         most_members = members > most_members ? members : most_members;
     }
     batch->span_stride = most_members;
     if (array_reserve(&batch->spans, &batch->span_capacity, threads * most_members, sizeof *batch->spans) != 0)
         return error_set(err, ERROR_FATAL, "out of memory for %zu candidates", batch->count);
-    return cpu_reserve(cpu, most_rows, most_tiles, err);
+    return cpu_reserve(cpu, most_rows, err);
 }
 
 /* A group in a thread's block: its members' other tokens, then their last tokens. */
@@ -254,7 +248,7 @@ int batch_run(struct device *device, size_t layers, const struct reading *readin
     struct cpu_device *cpu = (struct cpu_device *)device;
     struct job job = {cpu, layers, readings, count, probabilities, states};
 
-    make_groups(&cpu->batch, pool_threads(cpu->pool));
+    make_groups(&cpu->batch, pool_threads(cpu->pool), cpu->forward.block_rows);
     if (reserve_groups(cpu, err) != 0)
         return -1;
     pool_run(cpu->pool, cpu->batch.group_count, run_group, &job);

@@ -3,7 +3,8 @@
 
 #include "engine/cpu/cpu.h"
 
-enum { BLOCK_ROWS = 96 }; /* of a piece of work, at most about */
+/* Of a block: all chunks but the last hold CHUNK_TOKENS, and rows may be rounded up to whole tiles. */
+enum { MOST_SPANS = (BLOCK_MOST_ROWS + KERNELS_TILE) / CHUNK_TOKENS + 3 };
 
 /* One more layer for chunks[first..count). */
 struct job {
@@ -48,7 +49,7 @@ void chunk_destroy(struct device *device, struct chunk *chunk)
     free(chunk);
 }
 
-/* Rows first .. first + rows - 1 of the chunks that run, as spans; returns how many. At most BLOCK_ROWS + 2 of them. */
+/* Rows first .. first + rows - 1 of the chunks that run, as spans; returns how many. At most MOST_SPANS. */
 static size_t make_spans(const struct job *job, size_t first, size_t rows, struct span *spans)
 {
     size_t count = 0, start = 0;
@@ -98,7 +99,7 @@ static void run_rows(void *argument, size_t index, size_t worker)
     const struct job *job = argument;
     struct forward *forward = &job->cpu->forward;
     struct block *block = &job->cpu->blocks[worker];
-    struct span spans[BLOCK_ROWS + 2] = {0};
+    struct span spans[MOST_SPANS] = {0};
     size_t first = (job->tasks - 1 - index) * job->block_rows;
     size_t rows = job->rows - first < job->block_rows ? job->rows - first : job->block_rows;
     size_t span_count = make_spans(job, first, rows, spans);
@@ -134,15 +135,15 @@ static int place_layer(const struct job *job, struct error *err)
 
 static int run_layer(struct job *job, struct error *err)
 {
-    size_t threads = pool_threads(job->cpu->pool);
+    size_t threads = pool_threads(job->cpu->pool), most = threads * job->cpu->forward.block_rows;
 
     if (place_layer(job, err) != 0)
         return -1;
-    job->tasks = (job->rows + threads * BLOCK_ROWS - 1) / (threads * BLOCK_ROWS) * threads;
+    job->tasks = (job->rows + most - 1) / most * threads;
     job->block_rows = (job->rows + job->tasks - 1) / job->tasks;
     job->block_rows = (job->block_rows + KERNELS_TILE - 1) / KERNELS_TILE * KERNELS_TILE;
     job->tasks = (job->rows + job->block_rows - 1) / job->block_rows;
-    if (cpu_reserve(job->cpu, job->block_rows, job->count, err) != 0)
+    if (cpu_reserve(job->cpu, job->block_rows, err) != 0)
         return -1;
     pool_run(job->cpu->pool, job->tasks, run_rows, job);
     for (size_t i = job->first; i < job->count; i++)

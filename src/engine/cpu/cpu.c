@@ -62,10 +62,10 @@ fail:
     return -1;
 }
 
-int cpu_reserve(struct cpu_device *cpu, size_t rows, size_t tiles, struct error *err)
+int cpu_reserve(struct cpu_device *cpu, size_t rows, struct error *err)
 {
     for (size_t i = 0; i < pool_threads(cpu->pool); i++)
-        if (block_reserve(&cpu->blocks[i], &cpu->forward, rows, tiles, err) != 0)
+        if (block_reserve(&cpu->blocks[i], &cpu->forward, rows, err) != 0)
             return -1;
     return 0;
 }

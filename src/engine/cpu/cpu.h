@@ -46,7 +46,7 @@ struct cpu_device {
 };
 
 /* Makes room in every thread's block. */
-int cpu_reserve(struct cpu_device *cpu, size_t rows, size_t tiles, struct error *err);
+int cpu_reserve(struct cpu_device *cpu, size_t rows, struct error *err);
 
 int chunk_create(struct device *device, const int32_t *tokens, size_t count, size_t position, struct chunk **chunk,
                  struct error *err);

@@ -3,15 +3,23 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
-    PRODUCT_ROWS = 120, /* that go past a panel together, so that their operands stay in the second-level cache */
-    GATE_ROWS = 24,     /* whose panels of gate and up stay in the first-level cache */
+    STEP_ROWS = 24, /* that go past a panel at once, while a piece of the next panel is fetched; in the MLP, so many
+                       rows of gate and up stay in the first-level cache */
+    CACHE_LINE = 64,
 };
+_Static_assert(STEP_ROWS % KERNELS_TILE == 0, "whole tiles");
 
 static size_t lesser(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+static size_t greater(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 static void note_broken(struct forward *forward, size_t layers)
@@ -21,7 +29,7 @@ static void note_broken(struct forward *forward, size_t layers)
         ;
 }
 
-/* Operands of rows first .. first + rows - 1 of a passage; the last `precise` have a second one. */
+/* Operands of a passage's rows; the last `precise` have a second one. */
 struct operands {
     const uint8_t *rows;
     const uint8_t *rests; /* of the first precise row */
@@ -29,23 +37,23 @@ struct operands {
     size_t count, precise;
 };
 
-static struct operands operands_of(const struct forward *forward, const struct block *block, const uint8_t *rows,
+static struct operands operands_of(const struct forward *forward, const uint8_t *rows, const uint8_t *rests,
                                    size_t stride, const struct passage *passage)
 {
-    return (struct operands){rows, block->rests, stride, passage->rows,
+    return (struct operands){rows, rests, stride, passage->rows,
                              forward->weights->format->take_rest == NULL ? 0 : passage->precise};
 }
 
-/* Row `row` of a passage, of `depth` floats, becomes an operand. */
-static void take_row(const struct forward *forward, struct block *block, const struct passage *passage, size_t row,
-                     const float *values, size_t depth, uint8_t *operand)
+/* Values first .. first + count - 1 of an operand, of row `row` of a passage's rows; `rests` as in struct operands. */
+static void take_values(const struct forward *forward, const struct passage *passage, size_t row, const float *values,
+                        size_t depth, size_t first, size_t count, uint8_t *operand, uint8_t *rests)
 {
     const struct format *format = forward->weights->format;
-    size_t precise = passage->first + passage->rows - passage->precise;
+    size_t precise = passage->rows - passage->precise;
 
-    format->take(values, depth, operand);
+    format->take(values, depth, first, count, operand);
     if (row >= precise && format->take_rest != NULL)
-        format->take_rest(values, depth, operand, block->rests + (row - precise) * format->operand_bytes(depth));
+        format->take_rest(values, depth, first, count, operand, rests + (row - precise) * format->operand_bytes(depth));
 }
 
 /* Operands from the residual stream; `layers` are behind it. */
@@ -54,82 +62,111 @@ static void norm_rows(struct forward *forward, struct block *block, const struct
     const struct weights *weights = forward->weights;
     size_t width = weights->model->width, bytes = weights->format->operand_bytes(width);
 
-    for (size_t r = passage->first; r < passage->first + passage->rows; r++) {
+    for (size_t i = 0; i < passage->rows; i++) {
+        size_t r = passage->first + i;
         const float *in = block->hidden + r * forward->hidden_stride;
         float mean = weights->kernels->norm(in, width, (float)weights->model->norm_epsilon, block->row);
         if (!isfinite(mean))
             note_broken(forward, layers);
-        take_row(forward, block, passage, r, block->row, width, block->normed + r * bytes);
+        take_values(forward, passage, i, block->row, width, 0, width, block->normed + r * bytes, block->rests);
     }
 }
 
-/* A panel's product with rows first .. first + rows - 1 of the operands; `out` is that of row `first`. */
-static void multiply_panel(const struct forward *forward, const struct matrix *matrix, size_t panel,
-                           const struct operands *in, size_t first, size_t rows, float *out, size_t out_stride,
-                           bool add)
+/* A panel made ready for its products, in the block's place `slot` if it must be widened. */
+static const void *ready_panel(const struct forward *forward, struct block *block, const struct matrix *matrix,
+                               size_t panel, size_t slot)
 {
     const struct format *format = forward->weights->format;
     const uint8_t *weights = matrix->panels + panel * matrix->panel_bytes;
+
+    if (format->widen == NULL)
+        return weights;
+    format->widen(weights, matrix->depth, block->widened[slot]);
+    return block->widened[slot];
+}
+
+/* The panel's product with rows first .. first + rows - 1 of the operands; `out` is that of row `first`. */
+static void multiply_panel(const struct forward *forward, const void *panel, size_t depth, const struct operands *in,
+                           size_t first, size_t rows, float *out, size_t out_stride, bool add)
+{
+    const struct weights *weights = forward->weights;
+    const struct format *format = weights->format->widen == NULL ? weights->format : weights->kernels->floats;
     size_t precise = in->count - in->precise;
 
-    format->multiply(weights, matrix->depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add);
+    format->multiply(panel, depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add);
     if (first + rows <= precise)
         return;
     size_t from = first > precise ? first : precise;
-    format->multiply(weights, matrix->depth, in->rests + (from - precise) * in->stride, in->stride, first + rows - from,
+    format->multiply(panel, depth, in->rests + (from - precise) * in->stride, in->stride, first + rows - from,
                      out + (from - first) * out_stride, out_stride, true);
 }
 
-static void multiply_rows(const struct forward *forward, const struct matrix *matrix, const struct operands *in,
-                          float *out, size_t out_stride, bool add)
+/* Asks for a share of `bytes` bytes: step `step` of `steps`. */
+static void fetch_ahead(const uint8_t *bytes, size_t count, size_t step, size_t steps)
 {
-    size_t width = forward->weights->kernels->panel, panels = matrix_columns(matrix, forward->weights->kernels) / width;
+    size_t end = count * (step + 1) / steps;
+    for (size_t i = count * step / steps / CACHE_LINE * CACHE_LINE; i < end; i += CACHE_LINE)
+        __builtin_prefetch(bytes + i, 0, 2);
+}
 
-    for (size_t r = 0; r < in->count; r += PRODUCT_ROWS)
-        for (size_t p = 0; p < panels; p++)
-            multiply_panel(forward, matrix, p, in, r, lesser(in->count - r, PRODUCT_ROWS),
-                           out + r * out_stride + p * width, out_stride, add);
+static void multiply_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
+                          const struct operands *in, float *out, size_t out_stride, bool add)
+{
+    size_t width = forward->weights->kernels->panel, bytes = matrix->panel_bytes;
+
+    for (size_t r = 0; r < in->count; r += BLOCK_MOST_ROWS) {
+        size_t end = lesser(in->count, r + BLOCK_MOST_ROWS), steps = (end - r + STEP_ROWS - 1) / STEP_ROWS;
+        for (size_t p = 0; p < matrix->columns / width; p++) {
+            const void *panel = ready_panel(forward, block, matrix, p, 0);
+            for (size_t i = 0; i < steps; i++) {
+                size_t row = r + i * STEP_ROWS;
+                fetch_ahead(matrix->panels + (p + 1) * bytes, bytes, i, steps);
+                multiply_panel(forward, panel, matrix->depth, in, row, lesser(end - row, STEP_ROWS),
+                               out + row * out_stride + p * width, out_stride, add);
+            }
+        }
+    }
 }
 
 static struct operands normed_operands(const struct forward *forward, const struct block *block,
                                        const struct passage *passage)
 {
     size_t bytes = forward->weights->format->operand_bytes(forward->weights->model->width);
-    return operands_of(forward, block, block->normed + passage->first * bytes, bytes, passage);
+    return operands_of(forward, block->normed + passage->first * bytes, block->rests, bytes, passage);
 }
 
 /* Queries, or keys and values, with their bias. */
 static void project_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
                          const struct passage *passage)
 {
-    size_t columns = matrix_columns(matrix, forward->weights->kernels);
     struct operands in = normed_operands(forward, block, passage);
-    float *out = block->projected + passage->first * columns;
+    float *out = block->projected + passage->first * matrix->columns;
 
-    multiply_rows(forward, matrix, &in, out, columns, false);
+    multiply_rows(forward, block, matrix, &in, out, matrix->columns, false);
     for (size_t r = 0; matrix->bias != NULL && r < passage->rows; r++)
-        for (size_t c = 0; c < columns; c++)
-            out[r * columns + c] += matrix->bias[c];
+        for (size_t c = 0; c < matrix->columns; c++)
+            out[r * matrix->columns + c] += matrix->bias[c];
 }
 
-/* Adds a matrix's product with rows of floats to the residual stream. */
-static void add_product(const struct forward *forward, struct block *block, const struct matrix *matrix,
-                        const float *floats, size_t stride, const struct passage *passage)
+/* Adds the product with what attention gave to the residual stream. */
+static void add_attended(const struct forward *forward, struct block *block, const struct matrix *matrix,
+                         const struct passage *passage)
 {
     const struct format *format = forward->weights->format;
-    float *out = block->hidden + passage->first * forward->hidden_stride;
+    const float *attended = block->attended + passage->first * matrix->depth;
     size_t bytes = format->operand_bytes(matrix->depth);
-    struct operands in = operands_of(forward, block, block->operands, bytes, passage);
+    struct operands in = operands_of(forward, block->operands, block->rests, bytes, passage);
 
-    floats += passage->first * stride;
     if (format->floats) {
-        in.rows = (const uint8_t *)floats;
-        in.stride = stride * sizeof *floats;
+        in.rows = (const uint8_t *)attended;
+        in.stride = matrix->depth * sizeof *attended;
+    } else {
+        for (size_t i = 0; i < passage->rows; i++)
+            take_values(forward, passage, i, attended + i * matrix->depth, matrix->depth, 0, matrix->depth,
+                        block->operands + i * bytes, block->rests);
     }
-    for (size_t r = 0; !format->floats && r < passage->rows; r++)
-        take_row(forward, block, passage, passage->first + r, floats + r * stride, matrix->depth,
-                 block->operands + r * bytes);
-    multiply_rows(forward, matrix, &in, out, forward->hidden_stride, true);
+    multiply_rows(forward, block, matrix, &in, block->hidden + passage->first * forward->hidden_stride,
+                  forward->hidden_stride, true);
 }
 
 static size_t row_of(const struct span *span, size_t i)
@@ -165,7 +202,7 @@ void forward_enter(struct forward *forward, struct block *block, size_t layer, c
 {
     const struct weights *weights = forward->weights;
     const struct matrix *matrix = &weights->layers[layer].key_value;
-    size_t columns = matrix_columns(matrix, weights->kernels), panel = weights->kernels->panel;
+    size_t panel = weights->kernels->panel;
     size_t values = (weights->model->key_heads * weights->model->head_size + panel - 1) / panel * panel;
 
     norm_rows(forward, block, passage, layer);
@@ -173,7 +210,7 @@ void forward_enter(struct forward *forward, struct block *block, size_t layer, c
     for (size_t i = 0; i < passage->span_count; i++) {
         const struct span *span = &passage->spans[i];
         for (size_t j = 0; j < span->count; j++)
-            keep_token(forward, block, span, j, block->projected + row_of(span, j) * columns, values);
+            keep_token(forward, block, span, j, block->projected + row_of(span, j) * matrix->columns, values);
     }
 }
 
@@ -196,46 +233,75 @@ static void take_queries(const struct forward *forward, struct block *block, con
                 size_t slot = (head / group * block->rows + place) * group + head % group;
                 weights->kernels->rotate(row + head * size, forward->cosines + position * pairs,
                                          forward->sines + position * pairs, pairs, scale, block->row);
-                weights->attention->take(block->row, size, block->queries + slot * bytes);
+                weights->attention->take(block->row, size, 0, size, block->queries + slot * bytes);
             }
         }
 }
 
-static void gate_rows(const struct forward *forward, struct block *block, const struct layer_weights *layer,
-                      const struct passage *passage, size_t first, size_t rows)
+/* A panel of gate and its panel of up, over some rows; `out` is that of row `first`. */
+static void gate_panel(const struct forward *forward, struct block *block, const struct matrix *matrix, size_t pair,
+                       const struct operands *in, size_t first, size_t rows, float *out, size_t out_stride)
 {
     const struct kernels *kernels = forward->weights->kernels;
-    struct operands in = normed_operands(forward, block, passage);
-    size_t panel = kernels->panel, columns = matrix_columns(&layer->gate, kernels);
+    const void *gate = ready_panel(forward, block, matrix, 2 * pair, 0);
+    const void *up = ready_panel(forward, block, matrix, 2 * pair + 1, 1);
+    size_t steps = (rows + STEP_ROWS - 1) / STEP_ROWS;
 
-    for (size_t p = 0; p < columns / panel; p++)
-        for (size_t r = first; r < first + rows; r += GATE_ROWS) {
-            size_t count = lesser(first + rows - r, GATE_ROWS);
-            float *gated = block->gated + (passage->first + r) * columns + p * panel;
-            multiply_panel(forward, &layer->gate, p, &in, r, count, block->gate, panel, false);
-            multiply_panel(forward, &layer->up, p, &in, r, count, block->up, panel, false);
-            for (size_t i = 0; i < count; i++)
-                kernels->gate(block->gate + i * panel, block->up + i * panel, gated + i * columns);
+    for (size_t i = 0; i < steps; i++) {
+        size_t row = i * STEP_ROWS, count = lesser(rows - row, STEP_ROWS);
+        fetch_ahead(matrix->panels + (2 * pair + 2) * matrix->panel_bytes, 2 * matrix->panel_bytes, i, steps);
+        multiply_panel(forward, gate, matrix->depth, in, first + row, count, block->gate, kernels->panel, false);
+        multiply_panel(forward, up, matrix->depth, in, first + row, count, block->up, kernels->panel, false);
+        for (size_t j = 0; j < count; j++)
+            kernels->gate(block->gate + j * kernels->panel, block->up + j * kernels->panel,
+                          out + (row + j) * out_stride);
+    }
+}
+
+/* Gated values as operands: each section of them is rounded while it is in the cache. */
+static struct operands gate_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
+                                 const struct passage *passage)
+{
+    const struct format *format = forward->weights->format;
+    struct operands in = normed_operands(forward, block, passage);
+    size_t panel = forward->weights->kernels->panel, hidden = forward->weights->model->hidden;
+    size_t columns = matrix->columns / 2, stride = format->floats ? columns : KERNELS_SECTION;
+    size_t bytes = format->floats ? stride * sizeof(float) : format->operand_bytes(hidden);
+
+    for (size_t r = 0; r < passage->rows; r += BLOCK_MOST_ROWS) {
+        size_t rows = lesser(passage->rows - r, BLOCK_MOST_ROWS);
+        for (size_t c = 0; c < columns; c += panel) {
+            float *out = block->gated + (format->floats ? r * stride + c : c % KERNELS_SECTION);
+            size_t section = c / KERNELS_SECTION * KERNELS_SECTION;
+            gate_panel(forward, block, matrix, c / panel, &in, r, rows, out, stride);
+            if (format->floats || ((c + panel) % KERNELS_SECTION != 0 && c + panel < columns))
+                continue;
+            for (size_t i = 0; i < rows; i++)
+                take_values(forward, passage, r + i, block->gated + i * stride, hidden, section,
+                            lesser(hidden - section, KERNELS_SECTION), block->operands + (r + i) * bytes,
+                            block->gated_rests);
         }
+    }
+    return operands_of(forward, format->floats ? (const uint8_t *)block->gated : block->operands, block->gated_rests,
+                       bytes, passage);
 }
 
 void forward_finish(struct forward *forward, struct block *block, size_t layer, const struct passage *passage,
                     bool normed)
 {
-    const struct kernels *kernels = forward->weights->kernels;
     const struct layer_weights *weights = &forward->weights->layers[layer];
 
     if (!normed)
         norm_rows(forward, block, passage, layer);
     project_rows(forward, block, &weights->query, passage);
-    take_queries(forward, block, passage, matrix_columns(&weights->query, kernels));
+    take_queries(forward, block, passage, weights->query.columns);
     attention_run(forward, block, layer, passage);
-    add_product(forward, block, &weights->attention_output, block->attended, weights->attention_output.depth, passage);
+    add_attended(forward, block, &weights->attention_output, passage);
 
     norm_rows(forward, block, passage, layer + 1);
-    for (size_t r = 0; r < passage->rows; r += PRODUCT_ROWS)
-        gate_rows(forward, block, weights, passage, r, lesser(passage->rows - r, PRODUCT_ROWS));
-    add_product(forward, block, &weights->down, block->gated, matrix_columns(&weights->gate, kernels), passage);
+    struct operands gated = gate_rows(forward, block, &weights->gate_up, passage);
+    multiply_rows(forward, block, &weights->down, &gated, block->hidden + passage->first * forward->hidden_stride,
+                  forward->hidden_stride, true);
 }
 
 int forward_check(struct forward *forward, struct error *err)
@@ -271,12 +337,21 @@ static int make_rotations(struct forward *forward, struct error *err)
     return 0;
 }
 
+/* A row of a model of width 576 needs about 8 KiB of it; which rows run together changes no number. */
+static size_t choose_block_rows(void)
+{
+    long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    size_t rows = cache > 0 ? (size_t)cache / 8192 / STEP_ROWS * STEP_ROWS : BLOCK_LEAST_ROWS;
+    return rows < BLOCK_LEAST_ROWS ? BLOCK_LEAST_ROWS : rows > BLOCK_MOST_ROWS ? BLOCK_MOST_ROWS : rows;
+}
+
 int forward_create(struct forward *forward, const struct weights *weights, struct error *err)
 {
     const struct model *model = weights->model;
     size_t panel = weights->kernels->panel;
 
     *forward = (struct forward){.weights = weights, .broken = SIZE_MAX};
+    forward->block_rows = choose_block_rows();
     forward->hidden_stride = (model->width + panel - 1) / panel * panel;
     forward->key_panel_bytes = weights->attention->panel_bytes(model->head_size);
     forward->value_panel_bytes = weights->attention->panel_bytes(CHUNK_TOKENS);
@@ -294,7 +369,7 @@ void forward_free(struct forward *forward)
     *forward = (struct forward){0};
 }
 
-static void free_rows(struct block *block)
+void block_free(struct block *block)
 {
     free(block->hidden);
     free(block->normed);
@@ -304,71 +379,71 @@ static void free_rows(struct block *block)
     free(block->gated);
     free(block->operands);
     free(block->rests);
+    free(block->gated_rests);
     free(block->gate);
     free(block->up);
+    free(block->widened[0]);
+    free(block->widened[1]);
     free(block->row);
-    *block = (struct block){.columns = block->columns, .scores = block->scores, .shares = block->shares};
-}
-
-void block_free(struct block *block)
-{
-    free_rows(block);
+    free(block->keys);
+    free(block->values);
     free(block->scores);
     free(block->shares);
+    free(block->softmaxes);
+    free(block->out);
     *block = (struct block){0};
 }
 
-static int reserve_rows(struct block *block, const struct forward *forward, size_t rows, struct error *err)
+int block_reserve(struct block *block, const struct forward *forward, size_t rows, struct error *err)
 {
     const struct weights *weights = forward->weights;
     const struct format *format = weights->format;
     const struct model *model = weights->model;
+    const struct format *attention = weights->attention;
     const struct layer_weights *layer = &weights->layers[0];
+    size_t group = model->heads / model->key_heads, out = forward->value_panels * weights->kernels->panel;
     size_t panel = weights->kernels->panel, query_width = model->heads * model->head_size;
-    size_t keys = matrix_columns(&layer->key_value, weights->kernels);
-    size_t queries = matrix_columns(&layer->query, weights->kernels);
-    size_t gated = matrix_columns(&layer->gate, weights->kernels);
-    size_t deepest = query_width > model->hidden ? query_width : model->hidden;
-    deepest = deepest > model->width ? deepest : model->width;
-    size_t row = model->width > model->head_size ? model->width : model->head_size;
+    size_t projected = greater(layer->key_value.columns, layer->query.columns);
+    size_t gated = format->floats ? layer->gate_up.columns / 2 : KERNELS_SECTION;
+    size_t hidden_operand = format->operand_bytes(greater(query_width, model->hidden));
+    size_t rest = format->take_rest == NULL ? 0 : format->operand_bytes(greater(query_width, model->width));
+    size_t widened = format->widen == NULL ? 0 : greater(model->width, greater(query_width, model->hidden)) * panel;
 
-    free_rows(block);
-    block->hidden = lines_allocate(rows * forward->hidden_stride * sizeof(float));
-    block->normed = lines_allocate(rows * format->operand_bytes(model->width));
-    block->projected = lines_allocate(rows * (keys > queries ? keys : queries) * sizeof(float));
-    block->queries = lines_allocate(rows * model->heads * weights->attention->operand_bytes(model->head_size));
-    block->attended = lines_allocate(rows * query_width * sizeof(float));
-    block->gated = lines_allocate(rows * gated * sizeof(float));
-    block->operands = lines_allocate(format->floats ? 0 : rows * format->operand_bytes(deepest));
-    block->rests = lines_allocate(format->take_rest == NULL ? 0 : rows * format->operand_bytes(deepest));
-    block->gate = lines_allocate(GATE_ROWS * panel * sizeof(float));
-    block->up = lines_allocate(GATE_ROWS * panel * sizeof(float));
-    block->row = lines_allocate((row + panel) * sizeof(float));
-    if (block->hidden == NULL || block->normed == NULL || block->projected == NULL || block->queries == NULL ||
-        block->attended == NULL || block->gated == NULL || block->operands == NULL || block->rests == NULL ||
-        block->gate == NULL || block->up == NULL || block->row == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory for %zu rows of activations", rows);
+    if (rows <= block->rows)
+        return 0;
+    block_free(block);
+    const struct {
+        void *at;
+        size_t bytes;
+    } buffers[] = {
+        {&block->hidden, rows * forward->hidden_stride * sizeof(float)},
+        {&block->normed, rows * format->operand_bytes(model->width)},
+        {&block->projected, rows * projected * sizeof(float)},
+        {&block->queries, rows * model->heads * weights->attention->operand_bytes(model->head_size)},
+        {&block->attended, rows * query_width * sizeof(float)},
+        {&block->gated, rows * gated * sizeof(float)},
+        {&block->operands, format->floats ? 0 : rows * hidden_operand},
+        {&block->rests, rows * rest},
+        {&block->gated_rests, format->take_rest == NULL ? 0 : rows * hidden_operand},
+        {&block->gate, STEP_ROWS * panel * sizeof(float)},
+        {&block->up, STEP_ROWS * panel * sizeof(float)},
+        {&block->widened[0], (widened + panel) * sizeof(float)},
+        {&block->widened[1], (widened + panel) * sizeof(float)},
+        {&block->keys, (model->head_size + 1) * CHUNK_TOKENS * sizeof(float)},
+        {&block->values, CHUNK_TOKENS * out * sizeof(float)},
+        {&block->scores, KERNELS_TILE * CHUNK_TOKENS * sizeof(float)},
+        {&block->shares, KERNELS_TILE * attention->operand_bytes(CHUNK_TOKENS)},
+        {&block->softmaxes, rows * group * sizeof(struct softmax)},
+        {&block->out, rows * group * out * sizeof(float)},
+        {&block->row, (greater(model->width, model->head_size) + panel) * sizeof(float)},
+    };
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        void *memory = lines_allocate(buffers[i].bytes);
+        if (memory == NULL)
+            return error_set(err, ERROR_FATAL, "out of memory for %zu rows of activations", rows);
+        memcpy(buffers[i].at, &memory, sizeof memory);
+    }
     memset(block->hidden, 0, rows * forward->hidden_stride * sizeof(float));
     block->rows = rows;
-    return 0;
-}
-
-int block_reserve(struct block *block, const struct forward *forward, size_t rows, size_t tiles, struct error *err)
-{
-    const struct format *attention = forward->weights->attention;
-    size_t columns = tiles * CHUNK_TOKENS;
-
-    if (rows > block->rows && reserve_rows(block, forward, rows, err) != 0)
-        return -1;
-    if (columns <= block->columns)
-        return 0;
-    free(block->scores);
-    free(block->shares);
-    block->columns = 0;
-    block->scores = lines_allocate(KERNELS_TILE * columns * sizeof(float));
-    block->shares = lines_allocate(attention->floats ? 0 : KERNELS_TILE * attention->operand_bytes(columns));
-    if (block->scores == NULL || block->shares == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory for attention over %zu keys", columns);
-    block->columns = columns;
     return 0;
 }

@@ -37,6 +37,9 @@ struct span {
     uint8_t *own; /* in the layer at hand */
 };
 
+/* Rows that run together on one thread, at most about: what they need stays in the second-level cache. */
+enum { BLOCK_LEAST_ROWS = 96, BLOCK_MOST_ROWS = 288 };
+
 struct forward {
     const struct weights *weights;
     float *cosines, *sines;   /* (context, head_size / 2) */
@@ -46,6 +49,7 @@ struct forward {
     size_t value_panels;
     size_t values_offset; /* bytes from a tile's start to its values */
     size_t tile_bytes;
+    size_t block_rows;    /* that run together: BLOCK_LEAST_ROWS .. BLOCK_MOST_ROWS */
     atomic_size_t broken; /* least number of layers after which a row was found not finite; SIZE_MAX: none */
 };
 
@@ -54,17 +58,21 @@ struct block {
     size_t rows;       /* capacity */
     float *hidden;     /* (rows, hidden_stride) */
     uint8_t *normed;   /* operands of the width */
-    uint8_t *rests;    /* second operands of precise rows, of any depth; row r has that of row r */
     float *projected;  /* queries, or keys and values, before the rotation */
     uint8_t *queries;  /* (key_heads, rows, heads / key_heads) operands of a head; by place in the spans, not by row */
     float *attended;   /* (rows, heads * head_size) */
-    float *gated;      /* (rows, whole panels over hidden) */
-    uint8_t *operands; /* of attended and gated, where floats are not operands */
-    float *gate, *up;  /* a panel each, of a few rows */
-    float *row;        /* one row of floats of any kind */
-    size_t columns;    /* capacity of scores */
-    float *scores;     /* (KERNELS_TILE, columns) */
-    uint8_t *shares;   /* operands of scores, where floats are not operands */
+    float *gated;      /* where floats are operands: (rows, whole panels over hidden); else a section of each row */
+    uint8_t *operands; /* where they are not: of attended, then of gated */
+    uint8_t *rests;    /* second operands of the precise rows, the first of them first: of the width or attended */
+    uint8_t *gated_rests;      /* of gated */
+    float *gate, *up;          /* a panel each, of a few rows */
+    float *widened[2];         /* panels that are multiplied in floats */
+    float *row;                /* one row of floats of any kind */
+    float *keys, *values;      /* of a key head in one tile, widened */
+    float *scores;             /* (KERNELS_TILE, CHUNK_TOKENS) */
+    uint8_t *shares;           /* operands of scores, where floats are not operands */
+    struct softmax *softmaxes; /* of the rows in one key head, in the order of `queries` */
+    float *out;                /* (of the same, whole panels over a head) */
 };
 
 int forward_create(struct forward *forward, const struct weights *weights, struct error *err);
@@ -73,8 +81,8 @@ int forward_create(struct forward *forward, const struct weights *weights, struc
 void forward_free(struct forward *forward);
 void block_free(struct block *block);
 
-/* Makes room for so many rows, of sequences of up to `tiles` tiles. */
-int block_reserve(struct block *block, const struct forward *forward, size_t rows, size_t tiles, struct error *err);
+/* Makes room for so many rows. */
+int block_reserve(struct block *block, const struct forward *forward, size_t rows, struct error *err);
 
 /*
  * Rows first .. first + rows - 1 of a block, each in exactly one of the spans. The last `precise` of them are those

@@ -35,7 +35,7 @@
  *   PLACE(k)          where number k of an operand stands
  */
 
-enum { GROUP = 192, BLOCK = 64 };
+enum { GROUP = KERNELS_SECTION, BLOCK = 64 };
 
 static size_t groups_of(size_t depth)
 {
@@ -89,36 +89,42 @@ TARGET static float greatest_magnitude(const float *values, size_t count)
     return magnitude;
 }
 
-TARGET INLINE lanes swap_lanes(lanes values, int32_t distance)
-{
-    integers order;
-    for (int32_t i = 0; i < LANES; i++)
-        order[i] = i ^ distance;
-    return __builtin_shuffle(values, order);
-}
+/* A butterfly between lanes that lie `distance` apart: sums in the lower one, differences in the upper one. */
+#define BUTTERFLY(distance)                                                                                            \
+    if (LANES > (distance)) {                                                                                          \
+        static const int32_t partner[] = {0 ^ (distance),  1 ^ (distance),  2 ^ (distance),  3 ^ (distance),           \
+                                          4 ^ (distance),  5 ^ (distance),  6 ^ (distance),  7 ^ (distance),           \
+                                          8 ^ (distance),  9 ^ (distance),  10 ^ (distance), 11 ^ (distance),          \
+                                          12 ^ (distance), 13 ^ (distance), 14 ^ (distance), 15 ^ (distance)};         \
+        integers order = (integers)load((const float *)(const void *)partner);                                         \
+        lanes sign = choose(order < lane, spread(-1.0f), spread(1.0f));                                                \
+        UNROLL for (size_t i = 0; i < BLOCK / LANES; i++) v[i] =                                                       \
+            MULTIPLY_ADD(sign, v[i], __builtin_shuffle(v[i], order));                                                  \
+    }
 
 /* The Hadamard transform of BLOCK values, times 8. */
 TARGET INLINE void turn_block(const float *in, float *out)
 {
+    static const int32_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    integers lane = (integers)load((const float *)(const void *)lane_numbers);
     lanes v[BLOCK / LANES];
+
     UNROLL for (size_t i = 0; i < BLOCK / LANES; i++) v[i] = load(in + i * LANES);
-    UNROLL for (size_t distance = 1; distance < BLOCK / LANES; distance *= 2)
+    BUTTERFLY(1)
+    BUTTERFLY(2)
+    BUTTERFLY(4)
+    BUTTERFLY(8)
+    UNROLL for (size_t stage = 0; stage < 4; stage++)
     {
         UNROLL for (size_t i = 0; i < BLOCK / LANES; i++)
         {
-            if ((i & distance) == 0) {
+            size_t distance = (size_t)1 << stage;
+            if (distance < BLOCK / LANES && (i & distance) == 0) {
                 lanes sum = v[i] + v[i + distance];
                 v[i + distance] = v[i] - v[i + distance];
                 v[i] = sum;
             }
         }
-    }
-    UNROLL for (int32_t distance = 1; distance < LANES; distance *= 2)
-    {
-        lanes sign;
-        for (int32_t i = 0; i < LANES; i++)
-            sign[i] = (i & distance) == 0 ? 1.0f : -1.0f;
-        UNROLL for (size_t i = 0; i < BLOCK / LANES; i++) v[i] = MULTIPLY_ADD(sign, v[i], swap_lanes(v[i], distance));
     }
     UNROLL for (size_t i = 0; i < BLOCK / LANES; i++) store(out + i * LANES, v[i]);
 }
@@ -179,20 +185,21 @@ static void fill_quad(OPERAND *numbers, size_t depth)
         numbers[PLACE(k)] = ZERO;
 }
 
-TARGET static void integer_take(const float *values, size_t depth, void *operand)
+TARGET static void integer_take(const float *values, size_t depth, size_t first, size_t count, void *operand)
 {
     OPERAND *numbers = operand;
     float *scales = (float *)(void *)((char *)operand + integer_number_bytes(depth));
     float turned[GROUP];
 
-    for (size_t k = 0; k < depth; k += GROUP) {
-        turn(values + k, group_size(depth, k), turned);
-        *scales++ = round_group(turned, group_size(depth, k), numbers, k);
+    for (size_t k = first; k < first + count; k += GROUP, values += GROUP) {
+        turn(values, group_size(depth, k), turned);
+        scales[k / GROUP] = round_group(turned, group_size(depth, k), numbers, k);
     }
     fill_quad(numbers, depth);
 }
 
-TARGET static void integer_take_rest(const float *values, size_t depth, const void *operand, void *rest)
+TARGET static void integer_take_rest(const float *values, size_t depth, size_t first, size_t count, const void *operand,
+                                     void *rest)
 {
     const OPERAND *taken = operand;
     const float *scales = (const float *)(const void *)((const char *)operand + integer_number_bytes(depth));
@@ -200,11 +207,18 @@ TARGET static void integer_take_rest(const float *values, size_t depth, const vo
     float *rest_scales = (float *)(void *)((char *)rest + integer_number_bytes(depth));
     float turned[GROUP];
 
-    for (size_t k = 0; k < depth; k += GROUP, scales++) {
-        turn(values + k, group_size(depth, k), turned);
+    for (size_t k = first; k < first + count; k += GROUP, values += GROUP) {
+        turn(values, group_size(depth, k), turned);
         for (size_t i = 0; i < group_size(depth, k); i++)
-            turned[i] -= *scales * (float)(taken[PLACE(k + i)] - ZERO);
-        *rest_scales++ = round_group(turned, group_size(depth, k), numbers, k);
+            turned[i] -= scales[k / GROUP] * (float)(taken[PLACE(k + i)] - ZERO);
+        rest_scales[k / GROUP] = round_group(turned, group_size(depth, k), numbers, k);
     }
     fill_quad(numbers, depth);
 }
+
+/* A group of a panel, as a tile sees it. */
+struct slice {
+    const char *weights;
+    const int32_t *sums; /* (PANEL), see the panel */
+    size_t scale_offset; /* bytes from an operand's first number of the group to the group's scale */
+};

@@ -23,7 +23,11 @@ int kernels_pick(const struct kernels **kernels, enum engine_cpu cpu, struct err
                          "this processor has no AVX-512 with VNNI and BF16: set engine.cpu to auto, avx2 or scalar");
     if (cpu == ENGINE_AVX2 && !has_avx2())
         return error_set(err, ERROR_FATAL, "this processor has no AVX2 with FMA: set engine.cpu to auto or scalar");
-    *kernels = cpu == ENGINE_AVX512 ? &kernels_avx512 : cpu == ENGINE_AVX2 ? &kernels_avx2 : &kernels_scalar;
+    *kernels = &kernels_scalar;
+    if (cpu == ENGINE_AVX2)
+        *kernels = &kernels_avx2;
+    else if (cpu == ENGINE_AVX512)
+        *kernels = __builtin_cpu_is("amd") ? &kernels_avx512_narrow : &kernels_avx512;
     return 0;
 }
 

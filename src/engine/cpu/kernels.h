@@ -20,7 +20,33 @@
 #include "base/error.h"
 #include "engine/engine.h"
 
-enum { KERNELS_TILE = 6 }; /* rows that are computed together */
+enum {
+    KERNELS_TILE = 6,      /* rows that are computed together */
+    KERNELS_SECTION = 192, /* values that an operand may be made of at a time; whole panels */
+};
+
+/* Where the softmax of one row of scores stands; starts with -INFINITY and zeros. */
+struct softmax {
+    float greatest; /* score so far */
+    float sums[16]; /* of exp(score - greatest), in so many parts */
+};
+
+/*
+ * A piece of keys that the rows of a tile come to: of row r, scores[r][0 .. counts[r]) count, none or more, but at
+ * least one in the first piece. They become exp(score - greatest) in the row's operand, the others up to `limit` 0;
+ * what the row has summed up so far, here and in `out`, is scaled down when the greatest score grows.
+ */
+struct piece {
+    size_t rows;
+    size_t counts[KERNELS_TILE];
+    size_t limit;  /* a multiple of 16 and of the panel, at most 64 */
+    float *scores; /* (rows, 64) */
+    struct softmax *rows_so_far;
+    void *operands;        /* unused where floats are operands: there the scores are overwritten */
+    size_t operand_stride; /* bytes */
+    float *out;
+    size_t out_stride, width; /* `width` of each row of `out` are in use, a multiple of 16 and of the panel */
+};
 
 /* A way to multiply: how operands and panels are laid out, and the product. Depths are the inner dimension. */
 struct format {
@@ -36,14 +62,17 @@ struct format {
     /* Sets the first `count` values of row k. NULL where scales belong to columns. */
     void (*put_row)(void *panel, size_t k, const float *values, size_t count);
 
-    /* Makes an operand of `depth` floats. */
-    void (*take)(const float *values, size_t depth, void *operand);
+    /* Makes values first .. first + count - 1 of an operand of `depth`; whole sections, but for the last one. */
+    void (*take)(const float *values, size_t depth, size_t first, size_t count, void *operand);
 
     /*
      * Makes a second operand of what the first one lost: the sum of both products is nearly that of the floats. NULL
      * where an operand loses too little to matter.
      */
-    void (*take_rest)(const float *values, size_t depth, const void *operand, void *rest);
+    void (*take_rest)(const float *values, size_t depth, size_t first, size_t count, const void *operand, void *rest);
+
+    /* A panel as one of plain floats, for float_format's product, which is faster. NULL: it is not. */
+    void (*widen)(const void *panel, size_t depth, float *out);
 
     /*
      * out[r][c] = sum over k of in[r][k] * panel[k][c], k ascending, c over the whole panel; with `add` the sum goes on
@@ -52,12 +81,8 @@ struct format {
     void (*multiply)(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows, float *out,
                      size_t out_stride, bool add);
 
-    /*
-     * operand[0..count) becomes exp(score - greatest), operand[count..limit) becomes 0; returns the sum. `limit` is a
-     * multiple of 16, at least `count`, which is at least 1. scores[count..limit) are overwritten. With `floats` the
-     * operand is the scores themselves.
-     */
-    float (*soften)(float *scores, size_t count, size_t limit, void *operand);
+    /* Goes on with a softmax over the next piece of keys. */
+    void (*share)(const struct piece *piece);
 };
 
 struct kernels {
@@ -80,6 +105,13 @@ struct kernels {
 
 extern const struct kernels kernels_scalar;
 extern const struct kernels kernels_avx2, kernels_avx512; /* exist on x86-64 alone */
+
+/*
+ * AVX-512 with products of bfloat16 by the instruction made for them. AMD's processors do one a cycle, twice the
+ * operations of a float one; Intel's (Sapphire and Emerald Rapids) half of one, a quarter of what two float ones do:
+ * for those, kernels_avx512 widens.
+ */
+extern const struct kernels kernels_avx512_narrow;
 
 /* The table for `cpu`; an error when this processor lacks the instructions. */
 int kernels_pick(const struct kernels **kernels, enum engine_cpu cpu, struct error *err);

@@ -99,9 +99,9 @@ static size_t float_operand_bytes(size_t depth)
 }
 
 /* A last operand value of an odd depth has a zero behind it: bfloat16 panels are read in pairs. */
-static void float_take(const float *values, size_t depth, void *operand)
+static void float_take(const float *values, size_t depth, size_t first, size_t count, void *operand)
 {
-    memcpy(operand, values, depth * sizeof *values);
+    memcpy((float *)operand + first, values, count * sizeof *values);
     if (depth % 2 != 0)
         ((float *)operand)[depth] = 0.0f;
 }
@@ -216,14 +216,22 @@ TARGET INLINE void bfloat_tile(const int32_t *panel, size_t depth, const char *i
     }
 }
 
+TARGET static void bfloat_widen(const void *panel, size_t depth, float *out)
+{
+    const float *pairs = panel;
+    for (size_t k = 0; k < depth; k += 2, pairs += PANEL, out += 2 * PANEL)
+        for (size_t v = 0; v < VECTORS; v++) {
+            integers pair = (integers)load(pairs + v * LANES);
+            store(out + v * LANES, (lanes)(pair << 16));
+            store(out + PANEL + v * LANES, (lanes)(pair & (int32_t)0xffff0000));
+        }
+}
+
 /* Calls a tile function with its rows as a constant. */
 #define TILES(tile)                                                                                                    \
-    for (; rows > ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride)                               \
+    for (; rows >= ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride)                              \
         tile(panel, depth, row, in_stride, ROWS, out, out_stride, add);                                                \
     switch (rows) {                                                                                                    \
-    case 6:                                                                                                            \
-        tile(panel, depth, row, in_stride, 6, out, out_stride, add);                                                   \
-        break;                                                                                                         \
     case 5:                                                                                                            \
         tile(panel, depth, row, in_stride, 5, out, out_stride, add);                                                   \
         break;                                                                                                         \
@@ -242,11 +250,18 @@ TARGET INLINE void bfloat_tile(const int32_t *panel, size_t depth, const char *i
     }
 _Static_assert(KERNELS_TILE == 6, "TILES() knows this many rows");
 
+/* Slices of a panel stay in the first-level cache while all rows go past them; sums go on from slice to slice. */
+enum { SLICE = 24576 / (PANEL * 4) };
+
+TARGET static void float_slice(const float *panel, size_t depth, const char *row, size_t in_stride, size_t rows,
+                               float *out, size_t out_stride, bool add){TILES(float_tile)}
+
 TARGET static void float_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
                                   float *out, size_t out_stride, bool add)
 {
-    const char *row = in;
-    TILES(float_tile)
+    for (size_t k = 0; k < depth; k += SLICE)
+        float_slice((const float *)panel + k * PANEL, depth - k < SLICE ? depth - k : SLICE,
+                    (const char *)in + k * sizeof(float), in_stride, rows, out, out_stride, add || k > 0);
 }
 
 TARGET static void bfloat_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
@@ -273,29 +288,41 @@ TARGET static float norm(const float *in, size_t count, float epsilon, float *ou
     return mean;
 }
 
-TARGET static float float_soften(float *scores, size_t count, size_t limit, void *operand)
+/* One row of a piece; returns by how much what came before is scaled. */
+TARGET INLINE float share_row(float *scores, size_t count, size_t limit, struct softmax *row)
 {
-    (void)operand;
     for (size_t i = count; i < limit; i++)
         scores[i] = -INFINITY;
-
     lanes best = load(scores);
     for (size_t i = LANES; i < limit; i += LANES) {
         lanes next = load(scores + i);
         best = choose(next > best, next, best);
     }
-    float greatest = best[0];
-    for (size_t i = 1; i < LANES; i++)
+    float greatest = row->greatest;
+    for (size_t i = 0; i < LANES; i++)
         greatest = best[i] > greatest ? best[i] : greatest;
 
+    float scale = greatest == row->greatest ? 1.0f : exponential(spread(row->greatest) - greatest)[0];
+    lanes sum = load(row->sums) * scale;
     for (size_t i = 0; i < limit; i += LANES) {
         lanes score = load(scores + i);
-        store(scores + i, choose(score == spread(-INFINITY), spread(0.0f), exponential(score - greatest)));
+        lanes share = choose(score == spread(-INFINITY), spread(0.0f), exponential(score - greatest));
+        store(scores + i, share);
+        sum += share;
     }
-    lanes sum = {0};
-    for (size_t i = 0; i < limit; i += LANES)
-        sum += load(scores + i);
-    return sum_of(sum);
+    store(row->sums, sum);
+    row->greatest = greatest;
+    return scale;
+}
+
+TARGET static void float_share(const struct piece *piece)
+{
+    for (size_t r = 0; r < piece->rows; r++) {
+        float scale = share_row(piece->scores + r * 64, piece->counts[r], piece->limit, &piece->rows_so_far[r]);
+        float *out = piece->out + r * piece->out_stride;
+        for (size_t i = 0; scale != 1.0f && i < piece->width; i += LANES)
+            store(out + i, load(out + i) * scale);
+    }
 }
 
 TARGET static void gate(const float *gates, const float *up, float *out)
@@ -325,7 +352,7 @@ static const struct format floats = {
     .put_row = float_put_row,
     .take = float_take,
     .multiply = float_multiply,
-    .soften = float_soften,
+    .share = float_share,
 };
 
 static const struct format bfloats = {
@@ -336,6 +363,7 @@ static const struct format bfloats = {
     .put_column = bfloat_put_column,
     .put_row = bfloat_put_row,
     .take = float_take,
+    .widen = bfloat_widen,
     .multiply = bfloat_multiply,
-    .soften = float_soften,
+    .share = float_share,
 };

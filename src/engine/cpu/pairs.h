@@ -15,57 +15,42 @@
 
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 
-TARGET INLINE void integer_tile(const void *panel, size_t depth, const char *in, size_t in_stride, size_t rows,
+TARGET INLINE void integer_tile(const struct slice *slice, size_t depth, const char *in, size_t in_stride, size_t rows,
                                 float *out, size_t out_stride, bool add)
 {
-    const char *weights = panel;
-    const float *column_scales = (const float *)(const void *)(weights + integer_weight_bytes(depth));
-    const char *scales = in + integer_number_bytes(depth);
-    lanes total[ROWS][VECTORS] = {0};
+    const char *weights = slice->weights;
+    integers sum[ROWS][VECTORS] = {0};
 
-    for (size_t first = 0; first < depth; first += GROUP, scales += sizeof(float)) {
-        integers sum[ROWS][VECTORS] = {0};
-        for (size_t k = first; k < depth && k < first + GROUP; k += 4) {
-            shorts even[VECTORS], odd[VECTORS];
-            UNROLL for (size_t v = 0; v < VECTORS; v++)
-            {
-                shorts quad = (shorts)load((const float *)(const void *)weights + v * LANES);
-                even[v] = quad << 8 >> 8;
-                odd[v] = quad >> 8;
-            }
-            weights += 4 * PANEL;
-            UNROLL for (size_t r = 0; r < rows; r++)
-            {
-                int32_t pair[2];
-                memcpy(pair, in + r * in_stride + k * sizeof(OPERAND), sizeof pair);
-                integers first_pair = pair[0] - (integers){0}, second_pair = pair[1] - (integers){0};
-                UNROLL for (size_t v = 0; v < VECTORS; v++) sum[r][v] +=
-                    MULTIPLY_PAIRS(first_pair, (integers)even[v]) + MULTIPLY_PAIRS(second_pair, (integers)odd[v]);
-            }
+    for (size_t k = 0; k < depth; k += 4) {
+        shorts even[VECTORS], odd[VECTORS];
+        UNROLL for (size_t v = 0; v < VECTORS; v++)
+        {
+            shorts quad = (shorts)load((const float *)(const void *)weights + v * LANES);
+            even[v] = quad << 8 >> 8;
+            odd[v] = quad >> 8;
         }
+        weights += 4 * PANEL;
         UNROLL for (size_t r = 0; r < rows; r++)
         {
-            lanes scale = spread(*(const float *)(const void *)(scales + r * in_stride));
-            UNROLL for (size_t v = 0; v < VECTORS; v++) total[r][v] =
-                MULTIPLY_ADD(__builtin_convertvector(sum[r][v], lanes), scale, total[r][v]);
+            int32_t pair[2];
+            memcpy(pair, in + r * in_stride + k * sizeof(OPERAND), sizeof pair);
+            integers first_pair = pair[0] - (integers){0}, second_pair = pair[1] - (integers){0};
+            UNROLL for (size_t v = 0; v < VECTORS; v++) sum[r][v] +=
+                MULTIPLY_PAIRS(first_pair, (integers)even[v]) + MULTIPLY_PAIRS(second_pair, (integers)odd[v]);
         }
     }
     UNROLL for (size_t r = 0; r < rows; r++)
     {
+        lanes scale = spread(*(const float *)(const void *)(in + r * in_stride + slice->scale_offset));
         UNROLL for (size_t v = 0; v < VECTORS; v++)
         {
             float *to = out + r * out_stride + v * LANES;
-            store(to, MULTIPLY_ADD(total[r][v], load(column_scales + v * LANES), add ? load(to) : (lanes){0}));
+            store(to, MULTIPLY_ADD(__builtin_convertvector(sum[r][v], lanes), scale, add ? load(to) : (lanes){0}));
         }
     }
 }
 
-TARGET static void integer_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                    float *out, size_t out_stride, bool add)
-{
-    const char *row = in;
-    TILES(integer_tile)
-}
+#include "engine/cpu/slices.h"
 
 static const struct format whole = {
     .name = "int8",

@@ -5,21 +5,27 @@
 
 enum { CACHE_LINE = 64 };
 
-/* One matrix of the model that becomes columns of ours. */
+/* A matrix of the model that becomes columns of ours. */
 struct source {
     const struct tensor *tensor;
     const float *bias; /* NULL: none */
     const float *gain; /* (depth) of the norm before it; NULL: none */
     size_t head_size;  /* not 0: rotary pairs come apart in heads of this size */
-    size_t first;      /* column where it starts */
 };
 
-struct packing {
-    const struct format *format;
+/* What a matrix of ours is made of: one source after the other, or panels of both in turn. */
+struct recipe {
     struct matrix *matrix;
-    const struct source *sources;
-    size_t source_count;
-    size_t panel;
+    struct source sources[2];
+    bool in_turn;
+};
+
+enum { MATRICES = 5 }; /* of a layer */
+
+struct packing {
+    const struct weights *weights;
+    const struct recipe *recipe;
+    uint8_t *panels;
     float *rows; /* (threads, depth) */
 };
 
@@ -31,11 +37,6 @@ void *lines_allocate(size_t bytes)
     return aligned_alloc(CACHE_LINE, bytes == 0 ? CACHE_LINE : bytes);
 }
 
-size_t matrix_columns(const struct matrix *matrix, const struct kernels *kernels)
-{
-    return (matrix->outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
-}
-
 /* The model's row that comes at place `index` of the source. */
 static size_t source_row(const struct source *source, size_t index)
 {
@@ -45,81 +46,141 @@ static size_t source_row(const struct source *source, size_t index)
     return index - place + (place < pairs ? 2 * place : 2 * (place - pairs) + 1);
 }
 
-static void put_column(const struct packing *packing, const struct source *source, size_t column, float *row)
+static size_t whole_panels(const struct kernels *kernels, size_t outputs)
 {
-    struct matrix *matrix = packing->matrix;
-    size_t from = source_row(source, column - source->first);
+    return (outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
+}
+
+static void put_column(const struct packing *packing, const struct source *source, size_t index, size_t column,
+                       float *row)
+{
+    const struct matrix *matrix = packing->recipe->matrix;
+    size_t from = source_row(source, index), panel = packing->weights->kernels->panel;
 
     tensor_row(source->tensor, from, row);
     for (size_t k = 0; source->gain != NULL && k < matrix->depth; k++)
         row[k] *= source->gain[k];
-    packing->format->put_column(matrix->panels + column / packing->panel * matrix->panel_bytes, matrix->depth,
-                                column % packing->panel, row);
-    if (matrix->bias != NULL && source->bias != NULL)
-        matrix->bias[column] = source->bias[from];
+    packing->weights->format->put_column(packing->panels + column / panel * matrix->panel_bytes, matrix->depth,
+                                         column % panel, row);
 }
 
 static void pack_panel(void *job, size_t index, size_t worker)
 {
     const struct packing *packing = job;
-    struct matrix *matrix = packing->matrix;
+    const struct recipe *recipe = packing->recipe;
+    const struct source *source = &recipe->sources[0];
+    size_t panel = packing->weights->kernels->panel, from = index;
 
-    memset(matrix->panels + index * matrix->panel_bytes, 0, matrix->panel_bytes);
-    for (size_t column = index * packing->panel; column < (index + 1) * packing->panel; column++)
-        for (size_t i = 0; i < packing->source_count; i++) {
-            const struct source *source = &packing->sources[i];
-            if (column >= source->first && column - source->first < source->tensor->rows)
-                put_column(packing, source, column, packing->rows + worker * matrix->depth);
-        }
-}
-
-static int pack(struct matrix *matrix, const struct weights *weights, const struct source *sources, size_t source_count,
-                struct pool *pool, struct error *err)
-{
-    const struct source *last = &sources[source_count - 1];
-    size_t panel = weights->kernels->panel;
-    *matrix = (struct matrix){.depth = last->tensor->columns, .outputs = last->first + last->tensor->rows};
-    size_t panels = (matrix->outputs + panel - 1) / panel;
-    struct packing packing = {weights->format, matrix, sources, source_count, panel, NULL};
-
-    matrix->panel_bytes = weights->format->panel_bytes(matrix->depth);
-    matrix->panels = lines_allocate(panels * matrix->panel_bytes);
-    packing.rows = lines_allocate(pool_threads(pool) * matrix->depth * sizeof(float));
-    if (last->bias != NULL)
-        matrix->bias = calloc(panels * panel, sizeof(float));
-    if (matrix->panels == NULL || packing.rows == NULL || (last->bias != NULL && matrix->bias == NULL)) {
-        free(packing.rows);
-        return error_set(err, ERROR_FATAL, "out of memory while unpacking tensor " TEXT_FORMAT,
-                         TEXT_ARGS(last->tensor->name));
+    if (recipe->in_turn) {
+        source = &recipe->sources[index % 2];
+        from = index / 2;
+    } else if (index * panel >= source->tensor->rows) {
+        from -= whole_panels(packing->weights->kernels, source->tensor->rows) / panel;
+        source = &recipe->sources[1];
     }
-    pool_run(pool, panels, pack_panel, &packing);
-    free(packing.rows);
-    return 0;
+    memset(packing->panels + index * recipe->matrix->panel_bytes, 0, recipe->matrix->panel_bytes);
+    for (size_t c = 0; c < panel && from * panel + c < source->tensor->rows; c++)
+        put_column(packing, source, from * panel + c, index * panel + c,
+                   packing->rows + worker * recipe->matrix->depth);
 }
 
-static int pack_layer(struct weights *weights, size_t index, float *gains, struct pool *pool, struct error *err)
+/* `gains` holds those of both norms. */
+static void write_recipes(struct weights *weights, size_t index, float *gains, struct recipe recipes[MATRICES])
 {
-    const struct model *model = weights->model;
-    const struct model_layer *from = &model->layers[index];
+    const struct model_layer *from = &weights->model->layers[index];
     struct layer_weights *to = &weights->layers[index];
-    size_t panel = weights->kernels->panel, size = model->head_size;
-    size_t values = (model->key_heads * size + panel - 1) / panel * panel;
-    float *attention_gain = gains, *mlp_gain = gains + model->width;
-    const struct source query = {from->query, from->query_bias, attention_gain, size, 0};
-    const struct source key_value[] = {{from->key, from->key_bias, attention_gain, size, 0},
-                                       {from->value, from->value_bias, attention_gain, 0, values}};
-    const struct source output = {from->attention_output, NULL, NULL, 0, 0};
-    const struct source gate = {from->gate, NULL, mlp_gain, 0, 0}, up = {from->up, NULL, mlp_gain, 0, 0};
-    const struct source down = {from->down, NULL, NULL, 0, 0};
+    size_t size = weights->model->head_size;
+    float *attention_gain = gains, *mlp_gain = gains + weights->model->width;
 
     tensor_row(from->attention_norm, 0, attention_gain);
     tensor_row(from->mlp_norm, 0, mlp_gain);
-    if (pack(&to->query, weights, &query, 1, pool, err) != 0 ||
-        pack(&to->key_value, weights, key_value, 2, pool, err) != 0 ||
-        pack(&to->attention_output, weights, &output, 1, pool, err) != 0 ||
-        pack(&to->gate, weights, &gate, 1, pool, err) != 0 || pack(&to->up, weights, &up, 1, pool, err) != 0 ||
-        pack(&to->down, weights, &down, 1, pool, err) != 0)
-        return -1;
+    recipes[0] = (struct recipe){
+        &to->key_value,
+        {{from->key, from->key_bias, attention_gain, size}, {from->value, from->value_bias, attention_gain, 0}},
+        false};
+    recipes[1] = (struct recipe){&to->query, {{from->query, from->query_bias, attention_gain, size}}, false};
+    recipes[2] = (struct recipe){&to->attention_output, {{from->attention_output, NULL, NULL, 0}}, false};
+    recipes[3] = (struct recipe){&to->gate_up, {{from->gate, NULL, mlp_gain, 0}, {from->up, NULL, mlp_gain, 0}}, true};
+    recipes[4] = (struct recipe){&to->down, {{from->down, NULL, NULL, 0}}, false};
+}
+
+/* Sets shapes and biases, and counts the panels' bytes. */
+static int lay_out(struct weights *weights, const struct recipe *recipe, struct error *err)
+{
+    const struct kernels *kernels = weights->kernels;
+    struct matrix *matrix = recipe->matrix;
+    size_t start = 0;
+
+    *matrix = (struct matrix){.depth = recipe->sources[0].tensor->columns};
+    matrix->panel_bytes = weights->format->panel_bytes(matrix->depth);
+    for (size_t i = 0; i < 2 && recipe->sources[i].tensor != NULL; i++)
+        matrix->columns += whole_panels(kernels, recipe->sources[i].tensor->rows);
+    weights->bytes += matrix->columns / kernels->panel * matrix->panel_bytes;
+    if (recipe->sources[0].bias == NULL)
+        return 0;
+    matrix->bias = calloc(matrix->columns, sizeof *matrix->bias);
+    if (matrix->bias == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for the biases of a layer");
+    for (size_t i = 0; i < 2 && recipe->sources[i].tensor != NULL; i++) {
+        const struct source *source = &recipe->sources[i];
+        for (size_t j = 0; j < source->tensor->rows; j++)
+            matrix->bias[start + j] = source->bias[source_row(source, j)];
+        start += whole_panels(kernels, source->tensor->rows);
+    }
+    return 0;
+}
+
+static int pack_layer(struct weights *weights, const struct recipe recipes[MATRICES], struct pool *pool,
+                      struct error *err)
+{
+    for (size_t i = 0; i < MATRICES; i++) {
+        const struct matrix *matrix = recipes[i].matrix;
+        struct packing packing = {weights, &recipes[i], weights->memory + (matrix->panels - weights->memory), NULL};
+        packing.rows = lines_allocate(pool_threads(pool) * matrix->depth * sizeof(float));
+        if (packing.rows == NULL)
+            return error_set(err, ERROR_FATAL, "out of memory while unpacking tensor " TEXT_FORMAT,
+                             TEXT_ARGS(recipes[i].sources[0].tensor->name));
+        pool_run(pool, matrix->columns / weights->kernels->panel, pack_panel, &packing);
+        free(packing.rows);
+    }
+    return 0;
+}
+
+/* Where each matrix begins in the memory. */
+static void place_layers(struct weights *weights)
+{
+    const uint8_t *place = weights->memory;
+    for (size_t i = 0; i < weights->model->layer_count; i++) {
+        struct layer_weights *layer = &weights->layers[i];
+        struct matrix *matrices[MATRICES] = {&layer->key_value, &layer->query, &layer->attention_output,
+                                             &layer->gate_up, &layer->down};
+        for (size_t j = 0; j < MATRICES; j++) {
+            matrices[j]->panels = place;
+            place += matrices[j]->columns / weights->kernels->panel * matrices[j]->panel_bytes;
+        }
+    }
+}
+
+static int make_layers(struct weights *weights, float *gains, struct pool *pool, struct error *err)
+{
+    struct recipe recipes[MATRICES];
+    size_t layers = weights->model->layer_count;
+
+    for (size_t i = 0; i < layers; i++) {
+        write_recipes(weights, i, gains, recipes);
+        for (size_t j = 0; j < MATRICES; j++)
+            if (lay_out(weights, &recipes[j], err) != 0)
+                return -1;
+    }
+    weights->memory = lines_allocate(weights->bytes);
+    if (weights->memory == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for %zu MB of weights", weights->bytes >> 20);
+    place_layers(weights);
+    for (size_t i = 0; i < layers; i++) {
+        write_recipes(weights, i, gains, recipes);
+        if (pack_layer(weights, recipes, pool, err) != 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -133,38 +194,23 @@ int weights_pack(struct weights *weights, const struct model *model, const struc
     float *gains = lines_allocate(2 * model->width * sizeof *gains);
     int result = -1;
 
-    if (weights->layers == NULL || gains == NULL) {
+    if (weights->layers == NULL || gains == NULL)
         error_set(err, ERROR_FATAL, "out of memory while unpacking %zu layers", model->layer_count);
-        goto out;
-    }
-    for (size_t i = 0; i < model->layer_count; i++)
-        if (pack_layer(weights, i, gains, pool, err) != 0)
-            goto out;
-    result = 0;
-out:
+    else
+        result = make_layers(weights, gains, pool, err);
     free(gains);
     if (result != 0)
         weights_free(weights);
     return result;
 }
 
-static void free_matrix(struct matrix *matrix)
-{
-    free(matrix->panels);
-    free(matrix->bias);
-}
-
 void weights_free(struct weights *weights)
 {
     for (size_t i = 0; weights->layers != NULL && i < weights->model->layer_count; i++) {
-        struct layer_weights *layer = &weights->layers[i];
-        free_matrix(&layer->query);
-        free_matrix(&layer->key_value);
-        free_matrix(&layer->attention_output);
-        free_matrix(&layer->gate);
-        free_matrix(&layer->up);
-        free_matrix(&layer->down);
+        free(weights->layers[i].key_value.bias);
+        free(weights->layers[i].query.bias);
     }
     free(weights->layers);
+    free(weights->memory);
     *weights = (struct weights){0};
 }

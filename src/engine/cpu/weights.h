@@ -20,17 +20,19 @@
 
 struct matrix {
     size_t depth;   /* inputs */
-    size_t outputs; /* the last panel is filled up with zeros */
+    size_t columns; /* outputs, filled up to whole panels with zeros */
     size_t panel_bytes;
-    uint8_t *panels;
-    float *bias; /* (outputs, filled up to whole panels); NULL: none */
+    const uint8_t *panels;
+    float *bias; /* (columns); NULL: none */
 };
 
+/* In the order in which their panels lie in memory, which is that of use: what comes next can be fetched ahead. */
 struct layer_weights {
-    struct matrix query;
     struct matrix key_value; /* key outputs, then value outputs, each filled up to whole panels */
+    struct matrix query;
     struct matrix attention_output;
-    struct matrix gate, up, down;
+    struct matrix gate_up; /* panels of gate and up in turn */
+    struct matrix down;
 };
 
 struct weights {
@@ -39,6 +41,8 @@ struct weights {
     const struct format *format;    /* of the matrices */
     const struct format *attention; /* of keys and values, and of what meets them */
     struct layer_weights *layers;
+    uint8_t *memory; /* behind the panels */
+    size_t bytes;
 };
 
 /* `mode` is not AUTO. */
@@ -47,9 +51,6 @@ int weights_pack(struct weights *weights, const struct model *model, const struc
 
 /* A zeroed one is fine. */
 void weights_free(struct weights *weights);
-
-/* Outputs of a matrix with its last panel. */
-size_t matrix_columns(const struct matrix *matrix, const struct kernels *kernels);
 
 /* `bytes` on a cache line's border, for free(); NULL without memory or on overflow. */
 void *lines_allocate(size_t bytes);

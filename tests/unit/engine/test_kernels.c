@@ -28,6 +28,10 @@ static const struct kernels *supported(size_t index)
     for (enum engine_cpu cpu = ENGINE_SCALAR; cpu <= ENGINE_AVX512; cpu++)
         if (kernels_pick(&kernels, cpu, &err) == 0 && index-- == 0)
             return kernels;
+#if defined(__x86_64__)
+    if (kernels_pick(&kernels, ENGINE_AVX512, &err) == 0 && index < 2)
+        return index == 0 ? &kernels_avx512 : &kernels_avx512_narrow; /* pick() has one of them */
+#endif
     return NULL;
 }
 
@@ -70,7 +74,7 @@ static struct product make_product(const struct kernels *kernels, const struct f
     for (size_t c = 0; c < kernels->panel; c++)
         format->put_column(product.panel, depth, c, product.weights + c * depth);
     for (size_t r = 0; r < rows; r++)
-        format->take(product.in + r * depth, depth, product.operands + r * product.in_stride);
+        format->take(product.in + r * depth, depth, 0, depth, product.operands + r * product.in_stride);
     return product;
 }
 
@@ -179,7 +183,7 @@ static void a_second_operand_gives_back_what_the_first_one_lost(void **state)
             product.weights[3 * c] = 1.0f;
             format->put_column(product.panel, DEPTH, c, product.weights);
         }
-        format->take_rest(product.in, DEPTH, product.operands, rest);
+        format->take_rest(product.in, DEPTH, 0, DEPTH, product.operands, rest);
         format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, once, panel, false);
         memcpy(twice, once, panel * sizeof *once);
         format->multiply(product.panel, DEPTH, rest, product.in_stride, 1, twice, panel, true);
@@ -234,46 +238,94 @@ static void a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns(void **st
         }
 }
 
-static void compare_soften(const struct kernels *kernels, const struct format *format, struct random *random,
-                           size_t count)
-{
-    size_t limit = (count + 15) / 16 * 16 + 16 * (count % 3);
-    float *scores = noise(random, limit);
-    double *expected = calloc(limit, sizeof *expected), sum = 0.0, greatest = -INFINITY;
-    uint16_t *operand = (uint16_t *)zeroed_lines(format->operand_bytes(limit));
-    assert_non_null(expected);
-    for (size_t k = 0; k < limit; k++)
-        scores[k] = k >= count ? NAN : count > 3 && k == count / 2 ? -INFINITY : 40.0f * scores[k];
-    for (size_t k = 0; k < count; k++)
-        greatest = fmax(greatest, (double)scores[k]);
-    for (size_t k = 0; k < count; k++)
-        sum += expected[k] = exp((double)scores[k] - greatest);
+enum { KEYS = 150, WIDTH = 64 };
 
-    double error = format == kernels->floats ? 8e-6 : 0x1p-8; /* the subtraction itself costs 2^-18 of exponent 80 */
-    assert_near(kernels, (double)format->soften(scores, count, limit, operand), sum, 1e-5 * sum);
-    for (size_t k = 0; k < limit; k++) {
-        double got = (double)scores[k];
-        if (!format->floats) {
-            uint32_t bits = (uint32_t)operand[k] << 16;
-            float value;
-            memcpy(&value, &bits, sizeof value);
-            got = (double)value;
-        }
-        assert_near(kernels, got, expected[k], error * expected[k] + (format->floats ? 0.0 : 1e-38));
-    }
-    free(scores);
-    free(expected);
-    free(operand);
+static double share_of(const struct format *format, const struct piece *piece, size_t row, size_t key)
+{
+    if (format->floats)
+        return (double)piece->scores[row * 64 + key];
+    const uint16_t *operand =
+        (const uint16_t *)(const void *)((const char *)piece->operands + row * piece->operand_stride);
+    uint32_t bits = (uint32_t)operand[key] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
 }
 
-static void softmax_is_that_of_libm_and_gives_hidden_keys_nothing(void **state)
+/* Goes through the first `count` of a row's keys in pieces; the others are NaN. `out` gathers what the shares weigh. */
+static void soften_in_pieces(const struct format *format, const float *keys, size_t count, size_t rows,
+                             struct softmax *softmaxes, float *out)
+{
+    float scores[KERNELS_TILE * 64];
+    struct piece piece = {.rows = rows,
+                          .scores = scores,
+                          .rows_so_far = softmaxes,
+                          .operand_stride = 128,
+                          .out = out,
+                          .out_stride = WIDTH,
+                          .width = WIDTH};
+    piece.operands = zeroed_lines(KERNELS_TILE * piece.operand_stride);
+    for (size_t first = 0; first < KEYS; first += 64) {
+        for (size_t r = 0; r < rows; r++) {
+            size_t seen = count > r ? count - r : 1; /* rows of a tile see different numbers of keys */
+            piece.counts[r] = seen <= first ? 0 : seen - first < 64 ? seen - first : 64;
+            for (size_t k = 0; k < 64; k++)
+                scores[r * 64 + k] = k < piece.counts[r] ? keys[first + k] : NAN;
+        }
+        piece.limit = 64;
+        format->share(&piece);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t k = 0; k < 64; k++) {
+                double share = share_of(format, &piece, r, k);
+                assert_true(k < piece.counts[r] || share == 0.0);
+                out[r * WIDTH + (first + k) % WIDTH] += (float)share;
+            }
+    }
+    free(piece.operands);
+}
+
+static void compare_softmax(const struct kernels *kernels, const struct format *format, struct random *random,
+                            size_t count, float spread)
+{
+    float *keys = noise(random, KEYS + 64), *out = calloc(KERNELS_TILE * WIDTH, sizeof *out);
+    struct softmax softmaxes[KERNELS_TILE];
+    size_t rows = 1 + random_below(random, KERNELS_TILE);
+    assert_non_null(out);
+    for (size_t k = 0; k < KEYS; k++)
+        keys[k] *= spread;
+    for (size_t r = 0; r < KERNELS_TILE; r++)
+        softmaxes[r] = (struct softmax){.greatest = -INFINITY};
+    soften_in_pieces(format, keys, count, rows, softmaxes, out);
+
+    for (size_t r = 0; r < rows && r < count; r++) {
+        double expected[WIDTH] = {0}, sum = 0.0, got = 0.0, greatest = -INFINITY;
+        for (size_t k = 0; k + r < count; k++)
+            greatest = fmax(greatest, (double)keys[k]);
+        for (size_t k = 0; k + r < count; k++) {
+            expected[k % WIDTH] += exp((double)keys[k] - greatest);
+            sum += exp((double)keys[k] - greatest);
+        }
+        for (size_t i = 0; i < 16; i++)
+            got += (double)softmaxes[r].sums[i];
+        assert_near(kernels, got, sum, 2e-5 * sum);
+        double error = format == kernels->floats ? 2e-5 : 0x1p-8;
+        for (size_t k = 0; k < WIDTH; k++)
+            assert_near(kernels, (double)out[r * WIDTH + k], expected[k], error * expected[k] + 1e-36);
+    }
+    free(keys);
+    free(out);
+}
+
+static void softmax_in_pieces_is_that_of_libm_and_gives_hidden_keys_nothing(void **state)
 {
     (void)state;
     struct random random = {4};
     for (size_t i = 0; supported(i) != NULL; i++)
         for (size_t f = 0; f < 2; f++)
-            for (size_t count = 1; count <= 150; count = count * 3 / 2 + 1)
-                compare_soften(supported(i), format_of(supported(i), f), &random, count);
+            for (size_t count = 1; count <= KEYS; count = count * 3 / 2 + 1) {
+                compare_softmax(supported(i), format_of(supported(i), f), &random, count, 1.0f);
+                compare_softmax(supported(i), format_of(supported(i), f), &random, count, 40.0f);
+            }
 }
 
 /* With up = 1 / g the gate is the logistic function, where it is steepest in the exponential. */
@@ -352,17 +404,22 @@ static void broken_numbers_stay_broken(void **state)
     (void)state;
     for (size_t i = 0; supported(i) != NULL; i++) {
         const struct kernels *kernels = supported(i);
-        float gate[64], up[64], scores[128] = {0};
+        float gate[64], up[64];
         for (size_t k = 0; k < 64; k++)
             gate[k] = up[k] = 1.0f;
         gate[3] = NAN;
         kernels->gate(gate, up, gate);
         assert_true(isnan(gate[3]));
         assert_true(!isnan(gate[2]));
-        scores[1] = INFINITY;
-        uint8_t *operand = zeroed_lines(kernels->bfloats->operand_bytes(16));
-        assert_true(!isfinite(kernels->bfloats->soften(scores, 5, 16, operand)));
-        free(operand);
+        for (size_t f = 0; f < 2; f++) {
+            struct softmax softmax = {.greatest = -INFINITY};
+            float keys[KEYS + 64] = {0.0f, INFINITY}, out[WIDTH] = {0};
+            soften_in_pieces(format_of(kernels, f), keys, 5, 1, &softmax, out);
+            double sum = 0.0;
+            for (size_t k = 0; k < 16; k++)
+                sum += (double)softmax.sums[k];
+            assert_true(!isfinite(sum));
+        }
     }
 }
 
@@ -373,7 +430,7 @@ int main(void)
         cmocka_unit_test(a_row_does_not_depend_on_the_tile_that_it_falls_in),
         cmocka_unit_test(a_second_operand_gives_back_what_the_first_one_lost),
         cmocka_unit_test(a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns),
-        cmocka_unit_test(softmax_is_that_of_libm_and_gives_hidden_keys_nothing),
+        cmocka_unit_test(softmax_in_pieces_is_that_of_libm_and_gives_hidden_keys_nothing),
         cmocka_unit_test(the_gate_is_silu_from_end_to_end),
         cmocka_unit_test(norm_is_that_of_a_plain_loop_and_shows_broken_rows),
         cmocka_unit_test(rotation_turns_pairs_half_a_head_apart),
