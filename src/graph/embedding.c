@@ -80,18 +80,22 @@ struct embedding {
     double *total; /* (dimension): of sums taken afresh */
 };
 
-struct embedding *embedding_create(size_t layers, size_t dimension, float epsilon, uint64_t seed)
+struct embedding *embedding_create(const struct embedding_settings *settings, struct error *err)
 {
+    size_t layers = settings->layers, dimension = settings->dimension;
     struct embedding *embedding = calloc(1, sizeof *embedding);
     if (embedding == NULL)
-        return NULL;
-    *embedding = (struct embedding){.layers = layers, .dimension = dimension, .epsilon = epsilon, .seed = seed};
+        goto fail;
+    *embedding = (struct embedding){
+        .layers = layers, .dimension = dimension, .epsilon = settings->epsilon, .seed = settings->seed};
     embedding->queues = calloc(layers, sizeof *embedding->queues);
     embedding->delta = calloc(dimension, sizeof *embedding->delta);
     embedding->total = calloc(dimension, sizeof *embedding->total);
     if (embedding->queues && embedding->delta && embedding->total)
         return embedding;
+fail:
     embedding_destroy(embedding);
+    error_set(err, ERROR_FATAL, "out of memory for the embeddings");
     return NULL;
 }
 
@@ -357,7 +361,7 @@ static int reserve_node(struct embedding *embedding)
     return 0;
 }
 
-int embedding_add_node(struct embedding *embedding, struct text key, struct error *err)
+int embedding_add_node(struct embedding *embedding, struct text key, uint32_t *number, struct error *err)
 {
     if (reserve_node(embedding) != 0)
         return error_set(err, ERROR_FATAL, "out of memory for the embedding of node %zu (" TEXT_FORMAT ")",
@@ -368,6 +372,7 @@ int embedding_add_node(struct embedding *embedding, struct text key, struct erro
     memset(embedding->changes + (size_t)node * embedding->layers, 0, embedding->layers * sizeof *embedding->changes);
     embedding->nodes[node] = (struct node){0};
     base_vector(embedding, key, published(embedding, node, 0));
+    *number = node;
     return 0;
 }
 
@@ -495,8 +500,9 @@ int embedding_remove_edge(struct embedding *embedding, uint32_t a, uint32_t b, s
     return 0;
 }
 
-void embedding_recompute(struct embedding *embedding)
+void embedding_recompute(struct embedding *embedding, struct pool *pool)
 {
+    (void)pool;
     for (size_t k = 1; k <= embedding->layers; k++)
         for (uint32_t node = 0; node < embedding->node_count; node++) {
             sum_afresh(embedding, node, k);

@@ -128,7 +128,7 @@ static int place_edges(struct loading *loading, struct error *err)
             return -1;
         tell_progress(loading, "edges placed", i);
     }
-    embedding_recompute(graph->nodes.embedding);
+    embedding_recompute(graph->nodes.embedding, NULL);
     return 0;
 }
 

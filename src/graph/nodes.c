@@ -6,6 +6,9 @@
 
 #include "base/buffer.h"
 
+/* Operations on pushes that wait, an edge. */
+enum { PUSH_BUDGET = 256 };
+
 static int out_of_memory(struct error *err)
 {
     return error_set(err, ERROR_FATAL, "out of memory in the graph: give the worker more");
@@ -14,9 +17,13 @@ static int out_of_memory(struct error *err)
 int nodes_create(struct nodes *nodes, const struct graph_settings *settings, struct error *err)
 {
     *nodes = (struct nodes){.dimension = settings->dimension};
-    nodes->embedding =
-        embedding_create(settings->layers, settings->dimension, settings->push_threshold, settings->seed);
-    return nodes->embedding == NULL ? out_of_memory(err) : 0;
+    nodes->embedding = embedding_create(&(struct embedding_settings){.layers = settings->layers,
+                                                                     .dimension = settings->dimension,
+                                                                     .epsilon = settings->push_threshold,
+                                                                     .budget = PUSH_BUDGET,
+                                                                     .seed = settings->seed},
+                                        err);
+    return nodes->embedding == NULL ? -1 : 0;
 }
 
 void nodes_destroy(struct nodes *nodes)
@@ -81,9 +88,7 @@ static int embed(struct nodes *nodes, uint32_t *number, const char *kind, struct
     buffer_append_text(&key, id);
     int result = buffer_check(&key, "adding a node", err);
     if (result == 0)
-        result = embedding_add_node(nodes->embedding, buffer_text(&key), err);
-    if (result == 0)
-        *number = nodes->embedding_count++;
+        result = embedding_add_node(nodes->embedding, buffer_text(&key), number, err);
     buffer_free(&key);
     return result;
 }

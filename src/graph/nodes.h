@@ -44,7 +44,6 @@ struct nodes {
     size_t user_capacity, item_capacity;
     struct table attribute_values; /* "name", 0, "value" */
     struct embedding *embedding;
-    uint32_t embedding_count; /* nodes in it */
     size_t dimension;
     uint64_t edge_count, title_count, erased_count;
 };
