@@ -3,97 +3,182 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 
-#include "base/buffer.h"
 #include "base/random.h"
-
-/* Below this norm a node's change is measured against the floor: what is nearly 0 is not published for its noise. */
-static const float NORM_FLOOR = 0.05f;
+#include "graph/embedding_state.h"
 
 enum {
-    LANES = 16,
+    HUGE_PAGE = 2 << 20,
 
-    /*
-     * Sums of so few rows are always taken afresh, in double: then they hardly depend on the order in which the edges
-     * came, and users with the same few items have equal vectors, not nearly equal ones (similar.h promises ties).
+    /* A hub that has shrunk so far is none any more; well below HUB_DEGREE, or one at the border would go to and fro.
      */
-    SMALL_DEGREE = 4,
+    HUB_NO_MORE = HUB_DEGREE / 2,
 
-    /*
-     * Every addition to a float sum rounds, so sums are also taken afresh after this many of them, or this many times
-     * the degree when that is more: it costs at most 1 / DRIFT_CHANGES_A_ROW of the work and keeps the drift of a
-     * random walk of n roundings, sqrt(n) * 2e-8 of the sum, at about 1e-6.
-     */
-    DRIFT_CHANGES = 4096,
-    DRIFT_CHANGES_A_ROW = 16,
-
-    NOT_THERE = UINT32_MAX,
+    RECOMPUTE_BLOCK = 256, /* nodes a task */
+    AHEAD = 4,             /* neighbours whose rows are fetched */
+    CACHE_LINE = 64,
 };
 
-/* An edge as it stands in the list of one end. */
-struct link {
-    uint32_t node;
-    uint32_t back; /* where the edge stands in the list of `node` */
-};
+/* The settings. */
 
-struct node {
-    struct link *links; /* in no order */
-    size_t capacity;
-    uint32_t degree;
-    uint32_t peak;   /* largest degree since all the sums were last taken afresh */
-    uint32_t queued; /* bit k: in the queue of layer k */
-};
+static int check_settings(const struct embedding_settings *settings, struct error *err)
+{
+    if (settings->layers < 1 || settings->layers > EMBEDDING_LAYERS_LIMIT)
+        return error_set(err, ERROR_FATAL, "embeddings: %zu layers; use 1 to %d", settings->layers,
+                         EMBEDDING_LAYERS_LIMIT);
+    if (settings->dimension < ROW_LANES || settings->dimension > EMBEDDING_DIMENSION_LIMIT ||
+        settings->dimension % ROW_LANES != 0)
+        return error_set(err, ERROR_FATAL, "embeddings: dimension %zu; use a multiple of %d, at most %d",
+                         settings->dimension, ROW_LANES, EMBEDDING_DIMENSION_LIMIT);
+    if (!(settings->epsilon >= 0.0f))
+        return error_set(err, ERROR_FATAL, "embeddings: epsilon %g; use 0 or more", (double)settings->epsilon);
+    return 0;
+}
 
-struct embedding {
-    size_t layers;
-    size_t dimension;
-    float epsilon;
-    uint64_t seed;
-    uint64_t operations;
+static int weigh_layers(struct embedding *embedding, struct error *err)
+{
+    const struct embedding_settings *settings = &embedding->settings;
+    double total = 0;
+    for (size_t i = 0; i < settings->layers; i++) {
+        float weight = settings->result == EMBEDDING_MEAN       ? 1.0f
+                       : settings->result == EMBEDDING_WEIGHTED ? settings->weights[i]
+                                                                : (float)(i + 1 == settings->layers);
+        if (!(weight >= 0.0f) || isinf(weight))
+            return error_set(err, ERROR_FATAL, "embeddings: weight %g of layer %zu; use 0 or more", (double)weight,
+                             i + 1);
+        embedding->weights[i] = weight;
+        total += (double)weight;
+    }
+    if (!(total > 0))
+        return error_set(err, ERROR_FATAL, "embeddings: the weights of the layers are all 0");
+    for (size_t i = 0; i < settings->layers; i++)
+        embedding->weights[i] = (float)((double)embedding->weights[i] / total);
+    return 0;
+}
 
-    struct node *nodes;
-    size_t node_count;
-    size_t node_capacity;
+/* Memory. */
 
-    float *rows; /* (node, 2 * layers, dimension): P^0 … P^(K-1), S^1 … S^K */
-    size_t rows_capacity;
+/* array_reserve() of buffer.h, but by a quarter: these arrays are most of what the graph takes. */
+static int reserve(void *items, size_t *capacity, size_t count, size_t item_size)
+{
+    if (count <= *capacity)
+        return 0;
+    size_t grown = count + count / 4 + 2;
+    void *array;
+    memcpy(&array, items, sizeof array);
+    array = grown > SIZE_MAX / item_size ? NULL : realloc(array, grown * item_size);
+    if (array == NULL)
+        return -1;
+    memcpy(items, &array, sizeof array);
+    *capacity = grown;
+    return 0;
+}
 
-    uint32_t *changes; /* (node, layers): additions to S^1 … S^K since they were taken afresh */
-    size_t changes_capacity;
+static size_t row_size(const struct embedding *embedding)
+{
+    return 2 * embedding->settings.layers * embedding->settings.dimension * sizeof(int32_t);
+}
 
-    /* Nodes that have to publish layer k, k in 1..K-1; each is there at most once, so adding never needs memory. */
-    struct queue_of_layer {
-        uint32_t *nodes;
-        size_t count;
-        size_t capacity;
-    } * queues;
+static int add_chunk(struct embedding *embedding)
+{
+    if (reserve(&embedding->chunks, &embedding->chunk_capacity, embedding->chunk_count + 1, sizeof(int32_t *)) != 0)
+        return -1;
+    size_t size = row_size(embedding) << embedding->chunk_bits;
+    int32_t *chunk = aligned_alloc(HUGE_PAGE, size);
+    if (chunk == NULL)
+        return -1;
+    (void)madvise(chunk, size, MADV_HUGEPAGE);
+    embedding->chunks[embedding->chunk_count++] = chunk;
+    return 0;
+}
 
-    /*
-     * |z^k - P^k| of every node, k in 1..K-1, as the leaves of a heap-shaped tree in which each inner entry is the
-     * larger of the two below it: its top is the largest at any time, without a pass over the nodes.
-     */
-    float *unpublished; /* (layers - 1, 2 * leaves); 1 is the top, leaf n is leaves + n */
-    size_t leaves;      /* a power of two */
+int embedding_reserve_nodes(struct embedding *embedding, size_t count)
+{
+    if (count >= NODES_LIMIT ||
+        reserve(&embedding->nodes, &embedding->node_capacity, count, sizeof *embedding->nodes) != 0)
+        return -1;
+    while (count > embedding->chunk_count << embedding->chunk_bits)
+        if (add_chunk(embedding) != 0)
+            return -1;
+    for (size_t k = 0; k < embedding->settings.layers; k++)
+        if (largest_reserve(&embedding->unpublished[k], count) != 0)
+            return -1;
+    return 0;
+}
 
-    float *delta;  /* (dimension): what a push hands on */
-    double *total; /* (dimension): of sums taken afresh */
-};
+int embedding_reserve_base_changes(struct embedding *embedding, size_t count)
+{
+    struct base_changes *changes = &embedding->base_changes;
+    size_t capacity = changes->capacity;
+    if (reserve(&changes->rows, &capacity, count, embedding->settings.dimension * sizeof *changes->rows) != 0)
+        return -1;
+    return reserve(&changes->nodes, &changes->capacity, count, sizeof *changes->nodes);
+}
+
+static size_t high_size(const struct embedding *embedding)
+{
+    return embedding->settings.layers * embedding->settings.dimension * sizeof(int32_t);
+}
+
+static int make_hub(struct embedding *embedding, uint32_t node)
+{
+    size_t size = high_size(embedding);
+    int32_t *high = aligned_alloc(ROW_ALIGNMENT, size);
+    if (high == NULL)
+        return -1;
+    memset(high, 0, size);
+    embedding->nodes[node].high = high;
+    embedding->list_bytes += size;
+    return 0;
+}
+
+int embedding_reserve_links(struct embedding *embedding, uint32_t node, size_t count, bool hub)
+{
+    struct node *state = &embedding->nodes[node];
+    size_t capacity = state->capacity;
+    if (reserve(&state->links, &capacity, count, sizeof *state->links) != 0)
+        return -1;
+    embedding->list_bytes += (capacity - state->capacity) * sizeof *state->links;
+    state->capacity = (uint32_t)capacity;
+    return hub && state->high == NULL ? make_hub(embedding, node) : 0;
+}
+
+static void unmake_hub(struct embedding *embedding, uint32_t node)
+{
+    for (size_t k = 1; k <= embedding->settings.layers; k++)
+        row_fold(sum_of(embedding, node, k), embedding->settings.dimension);
+    free(embedding->nodes[node].high);
+    embedding->nodes[node].high = NULL;
+    embedding->list_bytes -= high_size(embedding);
+}
 
 struct embedding *embedding_create(const struct embedding_settings *settings, struct error *err)
 {
-    size_t layers = settings->layers, dimension = settings->dimension;
+    if (check_settings(settings, err) != 0)
+        return NULL;
     struct embedding *embedding = calloc(1, sizeof *embedding);
     if (embedding == NULL)
-        goto fail;
-    *embedding = (struct embedding){
-        .layers = layers, .dimension = dimension, .epsilon = settings->epsilon, .seed = settings->seed};
-    embedding->queues = calloc(layers, sizeof *embedding->queues);
-    embedding->delta = calloc(dimension, sizeof *embedding->delta);
-    embedding->total = calloc(dimension, sizeof *embedding->total);
-    if (embedding->queues && embedding->delta && embedding->total)
-        return embedding;
-fail:
+        goto no_memory;
+    embedding->settings = *settings;
+    embedding->first_free = NOT_THERE;
+    if (weigh_layers(embedding, err) != 0) {
+        embedding_destroy(embedding);
+        return NULL;
+    }
+    while ((row_size(embedding) << embedding->chunk_bits) % HUGE_PAGE != 0)
+        embedding->chunk_bits++;
+    size_t size = settings->dimension * sizeof(int32_t);
+    embedding->delta = aligned_alloc(ROW_ALIGNMENT, size);
+    embedding->before = aligned_alloc(ROW_ALIGNMENT, size);
+    if (embedding->delta == NULL || embedding->before == NULL)
+        goto no_memory;
+    memset(embedding->delta, 0, size);
+    memset(embedding->before, 0, size);
+    return embedding;
+
+no_memory:
     embedding_destroy(embedding);
     error_set(err, ERROR_FATAL, "out of memory for the embeddings");
     return NULL;
@@ -103,276 +188,157 @@ void embedding_destroy(struct embedding *embedding)
 {
     if (embedding == NULL)
         return;
-    for (size_t i = 0; i < embedding->node_count; i++)
+    for (size_t i = 0; i < embedding->node_count; i++) {
         free(embedding->nodes[i].links);
-    for (size_t k = 0; embedding->queues != NULL && k < embedding->layers; k++)
-        free(embedding->queues[k].nodes);
+        free(embedding->nodes[i].high);
+    }
+    for (size_t i = 0; i < embedding->chunk_count; i++)
+        free(embedding->chunks[i]);
+    for (size_t k = 0; k < EMBEDDING_LAYERS_LIMIT; k++)
+        largest_free(&embedding->unpublished[k]);
     free(embedding->nodes);
-    free(embedding->rows);
-    free(embedding->changes);
-    free(embedding->queues);
-    free(embedding->unpublished);
+    free(embedding->chunks);
+    free(embedding->base_changes.nodes);
+    free(embedding->base_changes.rows);
     free(embedding->delta);
-    free(embedding->total);
+    free(embedding->before);
     free(embedding);
 }
 
-/* Rows of a node: P^k for k in 0..K-1, S^k for k in 1..K. */
-
-static float *published(const struct embedding *embedding, uint32_t node, size_t k)
+size_t embedding_bytes(const struct embedding *embedding)
 {
-    return embedding->rows + ((size_t)node * 2 * embedding->layers + k) * embedding->dimension;
+    size_t bytes = sizeof *embedding + embedding->list_bytes + embedding->node_count * row_size(embedding) +
+                   embedding->node_capacity * sizeof *embedding->nodes +
+                   embedding->base_changes.capacity * (embedding->settings.dimension + 1) * sizeof(int32_t);
+    for (size_t k = 0; k < embedding->settings.layers; k++)
+        bytes += largest_bytes(&embedding->unpublished[k]);
+    return bytes;
 }
 
-static float *sums(const struct embedding *embedding, uint32_t node, size_t k)
-{
-    return published(embedding, node, embedding->layers + k - 1);
-}
-
-/* 1 / degree, which makes a sum the live z; 0 for a node without edges, whose sums are 0. */
-static float share(const struct embedding *embedding, uint32_t node)
-{
-    uint32_t degree = embedding->nodes[node].degree;
-    return degree == 0 ? 0.0f : 1.0f / (float)degree;
-}
-
-/* Vectors. */
-
-static void add_scaled(float *restrict sum, const float *restrict row, float scale, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += scale * row[i];
-}
-
-/*
- * A sum over a vector goes in 16 lanes, so that it rounds the same on every machine. They are spelled out as a vector
- * type because gcc 12 makes shuffles of the plain loop: 112 against 68 ns for a whole operation.
- */
-typedef float lanes __attribute__((vector_size(64)));
-
-static float sum_of_lanes(const lanes *x)
-{
-    float quarter[4];
-    for (size_t j = 0; j < 4; j++)
-        quarter[j] = ((*x)[j] + (*x)[j + 4]) + ((*x)[j + 8] + (*x)[j + 12]);
-    return (quarter[0] + quarter[1]) + (quarter[2] + quarter[3]);
-}
-
-/* The squares of |z| and of |z - before|, where z = scale * sum. */
-static void measure(const float *sum, float scale, const float *before, size_t n, float *norm, float *moved)
-{
-    lanes z_squares = {0}, moved_squares = {0};
-    for (size_t i = 0; i < n; i += LANES) {
-        lanes z, old;
-        memcpy(&z, sum + i, sizeof z);
-        memcpy(&old, before + i, sizeof old);
-        z *= scale;
-        old -= z;
-        z_squares += z * z;
-        moved_squares += old * old;
-    }
-    *norm = sum_of_lanes(&z_squares);
-    *moved = sum_of_lanes(&moved_squares);
-}
-
-/* The largest unpublished difference of each layer. */
-
-static float *unpublished_of_layer(const struct embedding *embedding, size_t k)
-{
-    return embedding->unpublished + (k - 1) * 2 * embedding->leaves;
-}
-
-static void set_unpublished(struct embedding *embedding, uint32_t node, size_t k, float distance)
-{
-    float *tree = unpublished_of_layer(embedding, k);
-    size_t at = embedding->leaves + node;
-    tree[at] = distance;
-    while (at > 1) {
-        float larger = tree[at] > tree[at ^ 1] ? tree[at] : tree[at ^ 1];
-        at /= 2;
-        if (tree[at] == larger)
-            break;
-        tree[at] = larger;
-    }
-}
-
-static int grow_unpublished(struct embedding *embedding, size_t node_count)
-{
-    if (node_count <= embedding->leaves)
-        return 0;
-    struct embedding grown = *embedding;
-    grown.leaves = embedding->leaves == 0 ? 1024 : embedding->leaves * 2;
-    grown.unpublished = calloc((embedding->layers - 1) * 2 * grown.leaves + 1, sizeof *grown.unpublished);
-    if (grown.unpublished == NULL)
-        return -1;
-    for (size_t k = 1; k < embedding->layers; k++)
-        for (uint32_t node = 0; node < embedding->node_count; node++)
-            set_unpublished(&grown, node, k, unpublished_of_layer(embedding, k)[embedding->leaves + node]);
-    free(embedding->unpublished);
-    embedding->unpublished = grown.unpublished;
-    embedding->leaves = grown.leaves;
-    return 0;
-}
-
-float embedding_bound(const struct embedding *embedding)
-{
-    if (embedding->node_count == 0)
-        return 0.0f;
-    double bound = 0;
-    for (size_t k = 1; k < embedding->layers; k++)
-        bound += (double)(embedding->layers - k) * (double)unpublished_of_layer(embedding, k)[1];
-    return (float)(bound / (double)embedding->layers);
-}
-
-/* Sums and pushes. */
-
-/* Queues the node to publish layer k when the live z^k has moved too far from P^k. */
-static void look_at(struct embedding *embedding, uint32_t node, size_t k)
-{
-    float norm, moved; /* squares */
-    measure(sums(embedding, node, k), share(embedding, node), published(embedding, node, k), embedding->dimension,
-            &norm, &moved);
-    set_unpublished(embedding, node, k, sqrtf(moved));
-    float floor = NORM_FLOOR * NORM_FLOOR;
-    float threshold = embedding->epsilon * embedding->epsilon * (norm > floor ? norm : floor);
-    uint32_t bit = UINT32_C(1) << k;
-    if (moved <= threshold || (embedding->nodes[node].queued & bit) != 0)
-        return;
-    struct queue_of_layer *queue = &embedding->queues[k];
-    queue->nodes[queue->count++] = node;
-    embedding->nodes[node].queued |= bit;
-}
-
-/* S^k from the neighbours' P^(k-1) as they are now. */
-static void sum_afresh(struct embedding *embedding, uint32_t node, size_t k)
-{
-    const struct node *state = &embedding->nodes[node];
-    size_t n = embedding->dimension;
-    double *restrict total = embedding->total;
-    float *restrict sum = sums(embedding, node, k);
-    memset(total, 0, n * sizeof *total);
-    for (uint32_t i = 0; i < state->degree; i++) {
-        const float *restrict row = published(embedding, state->links[i].node, k - 1);
-        for (size_t j = 0; j < n; j++)
-            total[j] += (double)row[j];
-    }
-    for (size_t j = 0; j < n; j++)
-        sum[j] = (float)total[j];
-    embedding->changes[(size_t)node * embedding->layers + k - 1] = 0;
-    embedding->operations += state->degree;
-}
-
-/* Adds scale * row to S^k. The node's list and its neighbours' P^(k-1) must be the new ones already. */
-static void change_sum(struct embedding *embedding, uint32_t node, size_t k, const float *row, float scale)
-{
-    uint32_t degree = embedding->nodes[node].degree;
-    uint32_t changes = ++embedding->changes[(size_t)node * embedding->layers + k - 1];
-    if (degree <= SMALL_DEGREE || (changes >= DRIFT_CHANGES && changes / DRIFT_CHANGES_A_ROW >= degree)) {
-        sum_afresh(embedding, node, k);
-    } else {
-        add_scaled(sums(embedding, node, k), row, scale, embedding->dimension);
-        embedding->operations++;
-    }
-    if (k < embedding->layers)
-        look_at(embedding, node, k);
-}
-
-/* What change_sum() will touch of a node: out of cache, a push is mostly waiting for these rows. */
-static void prefetch(const struct embedding *embedding, uint32_t node, size_t k)
-{
-    const char *sum = (const char *)sums(embedding, node, k);
-    const char *before = (const char *)published(embedding, node, k);
-    for (size_t at = 0; at < embedding->dimension * sizeof(float); at += 64) {
-        __builtin_prefetch(sum + at, 1);
-        if (k < embedding->layers)
-            __builtin_prefetch(before + at);
-    }
-    __builtin_prefetch(&embedding->nodes[node]);
-    __builtin_prefetch(&embedding->changes[(size_t)node * embedding->layers], 1);
-}
-
-static void publish(struct embedding *embedding, uint32_t node, size_t k)
-{
-    const struct node *state = &embedding->nodes[node];
-    size_t n = embedding->dimension;
-    const float *restrict sum = sums(embedding, node, k);
-    float *restrict before = published(embedding, node, k);
-    float *restrict delta = embedding->delta;
-    float scale = share(embedding, node);
-    for (size_t i = 0; i < n; i++) {
-        float z = scale * sum[i];
-        delta[i] = z - before[i];
-        before[i] = z;
-    }
-    set_unpublished(embedding, node, k, 0.0f);
-    for (uint32_t i = 0; i < state->degree; i++) {
-        if (i + 1 < state->degree)
-            prefetch(embedding, state->links[i + 1].node, k + 1);
-        change_sum(embedding, state->links[i].node, k + 1, delta, 1.0f);
-    }
-}
-
-/* A push of layer k changes sums of layer k + 1 only, so going up the layers once empties every queue. */
-static void drain(struct embedding *embedding)
-{
-    for (size_t k = 1; k < embedding->layers; k++) {
-        struct queue_of_layer *queue = &embedding->queues[k];
-        for (size_t i = 0; i < queue->count; i++) {
-            embedding->nodes[queue->nodes[i]].queued &= ~(UINT32_C(1) << k);
-            publish(embedding, queue->nodes[i], k);
-        }
-        queue->count = 0;
-    }
-}
-
-/* Nodes. */
+/* Nodes and their base vectors. */
 
 /* Each number in [-1, 1) is exact and sqrt is correctly rounded, so every machine computes the same. */
-static void base_vector(const struct embedding *embedding, struct text key, float *out)
+static void hash_base(const struct embedding *embedding, struct text key, int32_t *units)
 {
-    struct random random = {XXH3_64bits_withSeed(key.data, key.size, embedding->seed)};
-    double *values = embedding->total;
+    struct random random = {XXH3_64bits_withSeed(key.data, key.size, embedding->settings.seed)};
+    double values[EMBEDDING_DIMENSION_LIMIT];
     double square = 0;
-    for (size_t i = 0; i < embedding->dimension; i++) {
+    for (size_t i = 0; i < embedding->settings.dimension; i++) {
         values[i] = 2 * random_uniform(&random) - 1;
         square += values[i] * values[i];
     }
-    double norm = sqrt(square);
-    for (size_t i = 0; i < embedding->dimension; i++)
-        out[i] = (float)(values[i] / norm);
+    double scale = (1 << UNIT_BITS) / sqrt(square);
+    for (size_t i = 0; i < embedding->settings.dimension; i++)
+        units[i] = (int32_t)lrint(values[i] * scale);
 }
 
-static int reserve_node(struct embedding *embedding)
+static bool base_to_units(const float *z0, int32_t *units, size_t n)
 {
-    size_t count = embedding->node_count + 1;
-    size_t row_size = 2 * embedding->layers * embedding->dimension * sizeof *embedding->rows;
-    if (count >= NOT_THERE ||
-        array_reserve(&embedding->nodes, &embedding->node_capacity, count, sizeof *embedding->nodes) != 0 ||
-        array_reserve(&embedding->rows, &embedding->rows_capacity, count, row_size) != 0 ||
-        array_reserve(&embedding->changes, &embedding->changes_capacity, count,
-                      embedding->layers * sizeof *embedding->changes) != 0 ||
-        grow_unpublished(embedding, count) != 0)
-        return -1;
-    for (size_t k = 1; k < embedding->layers; k++) {
-        struct queue_of_layer *queue = &embedding->queues[k];
-        if (array_reserve(&queue->nodes, &queue->capacity, count, sizeof *queue->nodes) != 0)
-            return -1;
+    for (size_t i = 0; i < n; i++) {
+        if (!(fabsf(z0[i]) < COMPONENT_LIMIT))
+            return false;
+        units[i] = (int32_t)lrint((double)z0[i] * (1 << UNIT_BITS));
     }
+    return true;
+}
+
+static int check_node(const struct embedding *embedding, uint32_t node, struct error *err)
+{
+    if (node >= embedding->node_count || embedding->nodes[node].free)
+        return error_set(err, ERROR_FATAL, "embeddings: there is no node %u", node);
     return 0;
 }
 
 int embedding_add_node(struct embedding *embedding, struct text key, uint32_t *number, struct error *err)
 {
-    if (reserve_node(embedding) != 0)
-        return error_set(err, ERROR_FATAL, "out of memory for the embedding of node %zu (" TEXT_FORMAT ")",
-                         embedding->node_count, TEXT_ARGS(key));
-    uint32_t node = (uint32_t)embedding->node_count++;
-    size_t row_size = 2 * embedding->layers * embedding->dimension * sizeof *embedding->rows;
-    memset(published(embedding, node, 0), 0, row_size);
-    memset(embedding->changes + (size_t)node * embedding->layers, 0, embedding->layers * sizeof *embedding->changes);
-    embedding->nodes[node] = (struct node){0};
-    base_vector(embedding, key, published(embedding, node, 0));
+    uint32_t node = embedding->first_free;
+    if (node != NOT_THERE) {
+        embedding->first_free = embedding->nodes[node].next_free;
+        embedding->nodes[node].free = false;
+        embedding->nodes[node].base_change = NOT_THERE;
+    } else {
+        if (embedding_reserve_nodes(embedding, embedding->node_count + 1) != 0)
+            return error_set(err, ERROR_FATAL, "out of memory for the embedding of node %zu (" TEXT_FORMAT ")",
+                             embedding->node_count, TEXT_ARGS(key));
+        node = (uint32_t)embedding->node_count++;
+        embedding->nodes[node] = (struct node){.next = {NOT_THERE, NOT_THERE}, .base_change = NOT_THERE};
+    }
+    memset(node_rows(embedding, node), 0, row_size(embedding));
+    hash_base(embedding, key, published(embedding, node, 0));
     *number = node;
+    return 0;
+}
+
+int embedding_remove_node(struct embedding *embedding, uint32_t number, struct error *err)
+{
+    if (check_node(embedding, number, err) != 0)
+        return -1;
+    struct node *state = &embedding->nodes[number];
+    if (state->degree > 0)
+        return error_set(err, ERROR_FATAL, "embeddings: node %u to be removed still has %u edges", number,
+                         state->degree);
+    embedding->list_bytes -= state->capacity * sizeof *state->links;
+    free(state->links);
+    state->links = NULL;
+    state->capacity = 0;
+    state->free = true;
+    state->next_free = embedding->first_free;
+    embedding->first_free = number;
+    return 0;
+}
+
+static int refuse_base(struct error *err, uint32_t node)
+{
+    return error_set(err, ERROR_BAD_INPUT,
+                     "embeddings: base vector of node %u has a component that is no number or not below %g: scale the "
+                     "vectors to a length of about 1",
+                     node, (double)COMPONENT_LIMIT);
+}
+
+int embedding_load_base(struct embedding *embedding, uint32_t node, const float *z0, struct error *err)
+{
+    int32_t units[EMBEDDING_DIMENSION_LIMIT];
+    size_t n = embedding->settings.dimension;
+    if (check_node(embedding, node, err) != 0)
+        return -1;
+    if (!base_to_units(z0, units, n))
+        return refuse_base(err, node);
+    memcpy(published(embedding, node, 0), units, n * sizeof *units);
+    return 0;
+}
+
+/* Where the z0 that this node has to publish goes. */
+static int32_t *change_base(struct embedding *embedding, uint32_t node)
+{
+    struct base_changes *changes = &embedding->base_changes;
+    size_t n = embedding->settings.dimension;
+    uint32_t *at = &embedding->nodes[node].base_change;
+    if (*at == NOT_THERE) {
+        if (embedding_reserve_base_changes(embedding, changes->count + 1) != 0)
+            return NULL;
+        *at = (uint32_t)changes->count;
+        changes->nodes[changes->count++] = node;
+    }
+    return changes->rows + *at * n;
+}
+
+int embedding_set_base(struct embedding *embedding, uint32_t node, const float *z0, struct error *err)
+{
+    if (check_node(embedding, node, err) != 0)
+        return -1;
+    if (embedding->nodes[node].degree == 0)
+        return embedding_load_base(embedding, node, z0, err);
+    int32_t units[EMBEDDING_DIMENSION_LIMIT];
+    size_t n = embedding->settings.dimension;
+    if (!base_to_units(z0, units, n))
+        return refuse_base(err, node);
+    int32_t *row = change_base(embedding, node);
+    if (row == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for the base vector of node %u", node);
+    memcpy(row, units, n * sizeof *units);
+    largest_set(&embedding->unpublished[0], node, row_distance(row, published(embedding, node, 0), n));
+    wait_to_publish(embedding, node, 0);
+    work(embedding);
     return 0;
 }
 
@@ -392,33 +358,27 @@ static uint32_t find_link(const struct embedding *embedding, uint32_t a, uint32_
     return NOT_THERE;
 }
 
-static int append_link(struct node *state, struct link link)
+static int check_ends(const struct embedding *embedding, uint32_t a, uint32_t b, struct error *err)
 {
-    if (array_reserve(&state->links, &state->capacity, (size_t)state->degree + 1, sizeof *state->links) != 0)
-        return -1;
-    state->links[state->degree++] = link;
-    if (state->degree > state->peak)
-        state->peak = state->degree;
+    struct error reason;
+    if (check_node(embedding, a, &reason) != 0 || check_node(embedding, b, &reason) != 0)
+        return error_set(err, ERROR_FATAL, "edge (%u, %u): %s", a, b, reason.message);
+    if (a == b)
+        return error_set(err, ERROR_FATAL, "embeddings: edge (%u, %u) from a node to itself", a, b);
     return 0;
 }
 
-static void take_link(struct embedding *embedding, uint32_t node, uint32_t at)
+static int link_ends(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err)
 {
-    struct node *state = &embedding->nodes[node];
-    struct link last = state->links[--state->degree];
-    if (at == state->degree)
-        return;
-    state->links[at] = last;
-    embedding->nodes[last.node].links[last.back].back = at;
-}
-
-static int check_ends(const struct embedding *embedding, uint32_t a, uint32_t b, struct error *err)
-{
-    if (a >= embedding->node_count || b >= embedding->node_count)
-        return error_set(err, ERROR_FATAL, "embeddings: edge (%u, %u) with only %zu nodes", a, b,
-                         embedding->node_count);
-    if (a == b)
-        return error_set(err, ERROR_FATAL, "embeddings: edge (%u, %u) from a node to itself", a, b);
+    struct node *from = &embedding->nodes[a];
+    struct node *to = &embedding->nodes[b];
+    if (embedding_reserve_links(embedding, a, (size_t)from->degree + 1, from->degree >= HUB_DEGREE) != 0 ||
+        embedding_reserve_links(embedding, b, (size_t)to->degree + 1, to->degree >= HUB_DEGREE) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory for edge (%u, %u) of the embeddings", a, b);
+    from->links[from->degree] = (struct link){b, to->degree};
+    to->links[to->degree] = (struct link){a, from->degree};
+    recount_backlog(embedding, a, from->degree++);
+    recount_backlog(embedding, b, to->degree++);
     return 0;
 }
 
@@ -426,60 +386,66 @@ int embedding_load_edge(struct embedding *embedding, uint32_t a, uint32_t b, str
 {
     if (check_ends(embedding, a, b, err) != 0)
         return -1;
-    if (find_link(embedding, a, b) != NOT_THERE)
-        return error_set(err, ERROR_FATAL, "embeddings: edge (%u, %u) is there already", a, b);
-    struct node *from = &embedding->nodes[a];
-    struct node *to = &embedding->nodes[b];
-    if (append_link(from, (struct link){b, to->degree}) != 0)
-        goto out;
-    if (append_link(to, (struct link){a, from->degree - 1}) != 0) {
-        from->degree--;
-        goto out;
-    }
-    return 0;
-
-out:
-    return error_set(err, ERROR_FATAL, "out of memory for edge (%u, %u) of the embeddings", a, b);
+    return link_ends(embedding, a, b, err);
 }
 
 int embedding_add_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err)
 {
-    if (embedding_load_edge(embedding, a, b, err) != 0)
+    if (check_ends(embedding, a, b, err) != 0)
         return -1;
-    for (size_t k = 1; k <= embedding->layers; k++) {
-        change_sum(embedding, a, k, published(embedding, b, k - 1), 1.0f);
-        change_sum(embedding, b, k, published(embedding, a, k - 1), 1.0f);
+    if (find_link(embedding, a, b) != NOT_THERE)
+        return error_set(err, ERROR_FATAL, "embeddings: edge (%u, %u) is there already", a, b);
+    if (link_ends(embedding, a, b, err) != 0)
+        return -1;
+    for (size_t k = 1; k <= embedding->settings.layers; k++) {
+        receive(embedding, a, k, published(embedding, b, k - 1), false);
+        receive(embedding, b, k, published(embedding, a, k - 1), false);
     }
-    drain(embedding);
+    work(embedding);
     return 0;
 }
 
-/*
- * The node's sums after the edge to `other` has gone. What rounding left behind weighs more in a smaller sum, so they
- * are taken afresh whenever the degree has halved.
- */
-static void forget(struct embedding *embedding, uint32_t node, uint32_t other)
+static void move_link(struct embedding *embedding, uint32_t node, uint32_t from, uint32_t to)
 {
-    struct node *state = &embedding->nodes[node];
-    bool halved = state->degree <= state->peak / 2;
-    if (halved)
-        state->peak = state->degree;
-    for (size_t k = 1; k <= embedding->layers; k++) {
-        if (halved)
-            embedding->changes[(size_t)node * embedding->layers + k - 1] = UINT32_MAX - 1;
-        change_sum(embedding, node, k, published(embedding, other, k - 1), -1.0f);
-    }
+    struct link *links = embedding->nodes[node].links;
+    if (from == to)
+        return; /* the gap itself, whose other end may be gone already */
+    links[to] = links[from];
+    embedding->nodes[links[to].node].links[links[to].back].back = to;
 }
 
-/* Without edges z is 0, and P follows whatever epsilon says: there is nobody to publish it to. */
-static void clear_lone(struct embedding *embedding, uint32_t node)
+/* The gap is handed up through the parts of the list, see embedding_state.h. */
+static void take_link(struct embedding *embedding, uint32_t node, uint32_t gap)
 {
-    if (embedding->nodes[node].degree > 0)
-        return;
-    for (size_t k = 1; k < embedding->layers; k++) {
-        memset(published(embedding, node, k), 0, embedding->dimension * sizeof *embedding->rows);
-        set_unpublished(embedding, node, k, 0.0f);
+    struct flight *flight = &embedding->flight;
+    if (flight->active && flight->node == node && gap < flight->end) {
+        if (gap < flight->cursor) {
+            move_link(embedding, node, --flight->cursor, gap);
+            gap = flight->cursor;
+        }
+        move_link(embedding, node, --flight->end, gap);
+        gap = flight->end;
     }
+    struct node *state = &embedding->nodes[node];
+    uint32_t before = state->degree--;
+    move_link(embedding, node, state->degree, gap);
+    recount_backlog(embedding, node, before);
+}
+
+/* The node's sums after the edge to `other` has gone, from which it had received `old`, where that is not published. */
+static void give_back(struct embedding *embedding, uint32_t node, uint32_t other, bool old)
+{
+    for (size_t k = 1; k <= embedding->settings.layers; k++)
+        receive(embedding, node, k,
+                old && embedding->flight.layer == k - 1 ? embedding->before : published(embedding, other, k - 1), true);
+}
+
+static void settle(struct embedding *embedding, uint32_t node)
+{
+    if (embedding->nodes[node].degree == 0)
+        forget_waiting(embedding, node);
+    if (embedding->nodes[node].high != NULL && embedding->nodes[node].degree <= HUB_NO_MORE)
+        unmake_hub(embedding, node);
 }
 
 int embedding_remove_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err)
@@ -490,67 +456,79 @@ int embedding_remove_edge(struct embedding *embedding, uint32_t a, uint32_t b, s
     if (at == NOT_THERE)
         return error_set(err, ERROR_FATAL, "embeddings: no edge (%u, %u) to remove", a, b);
     uint32_t back = embedding->nodes[a].links[at].back;
+    bool a_has_old = has_not_received(embedding, b, back);
+    bool b_has_old = has_not_received(embedding, a, at);
     take_link(embedding, a, at);
     take_link(embedding, b, back);
-    forget(embedding, a, b);
-    forget(embedding, b, a);
-    clear_lone(embedding, a);
-    clear_lone(embedding, b);
-    drain(embedding);
+    give_back(embedding, a, b, a_has_old);
+    give_back(embedding, b, a, b_has_old);
+    settle(embedding, a);
+    settle(embedding, b);
+    work(embedding);
     return 0;
+}
+
+/* Everything afresh. */
+
+struct layer {
+    struct embedding *embedding;
+    size_t k;
+};
+
+static void fetch_published(const struct embedding *embedding, uint32_t node, size_t k)
+{
+    const char *row = (const char *)published(embedding, node, k);
+    for (size_t at = 0; at < embedding->settings.dimension * sizeof(int32_t); at += CACHE_LINE)
+        __builtin_prefetch(row + at);
+}
+
+static void sum_afresh(struct embedding *embedding, uint32_t node, size_t k)
+{
+    const struct node *state = &embedding->nodes[node];
+    size_t n = embedding->settings.dimension;
+    struct sum sum = sum_of(embedding, node, k);
+    memset(sum.low, 0, n * sizeof *sum.low);
+    if (sum.high != NULL)
+        memset(sum.high, 0, n * sizeof *sum.high);
+    for (uint32_t i = 0; i < state->degree; i++) {
+        if (i + AHEAD < state->degree)
+            fetch_published(embedding, state->links[i + AHEAD].node, k - 1);
+        row_add(sum, published(embedding, state->links[i].node, k - 1), false, n);
+    }
+    if (k < embedding->settings.layers) {
+        int32_t delta[EMBEDDING_DIMENSION_LIMIT] __attribute__((aligned(ROW_ALIGNMENT)));
+        row_publish(sum, share_of(embedding, node), published(embedding, node, k), delta, n);
+    }
+}
+
+static void recompute_block(void *job, size_t index, size_t worker)
+{
+    (void)worker;
+    const struct layer *layer = job;
+    size_t first = index * RECOMPUTE_BLOCK, end = first + RECOMPUTE_BLOCK;
+    if (end > layer->embedding->node_count)
+        end = layer->embedding->node_count;
+    for (size_t node = first; node < end; node++)
+        sum_afresh(layer->embedding, (uint32_t)node, layer->k);
 }
 
 void embedding_recompute(struct embedding *embedding, struct pool *pool)
 {
-    (void)pool;
-    for (size_t k = 1; k <= embedding->layers; k++)
-        for (uint32_t node = 0; node < embedding->node_count; node++) {
-            sum_afresh(embedding, node, k);
-            if (k == embedding->layers)
-                continue;
-            memset(published(embedding, node, k), 0, embedding->dimension * sizeof *embedding->rows);
-            add_scaled(published(embedding, node, k), sums(embedding, node, k), share(embedding, node),
-                       embedding->dimension);
-            set_unpublished(embedding, node, k, 0.0f);
-        }
-    for (uint32_t node = 0; node < embedding->node_count; node++)
-        embedding->nodes[node].peak = embedding->nodes[node].degree;
-}
-
-/* Reading. */
-
-void embedding_read(const struct embedding *embedding, uint32_t node, float *out)
-{
-    memset(out, 0, embedding->dimension * sizeof *out);
-    float scale = share(embedding, node) / (float)embedding->layers;
-    for (size_t k = 1; k <= embedding->layers; k++)
-        add_scaled(out, sums(embedding, node, k), scale, embedding->dimension);
-}
-
-void embedding_read_layer(const struct embedding *embedding, uint32_t node, size_t k, float *out)
-{
-    if (k == 0) {
-        memcpy(out, published(embedding, node, 0), embedding->dimension * sizeof *out);
-        return;
+    clear_waiting(embedding);
+    size_t blocks = (embedding->node_count + RECOMPUTE_BLOCK - 1) / RECOMPUTE_BLOCK;
+    for (size_t k = 1; k <= embedding->settings.layers; k++) {
+        struct layer layer = {embedding, k};
+        if (pool != NULL)
+            pool_run(pool, blocks, recompute_block, &layer);
+        else
+            for (size_t i = 0; i < blocks; i++)
+                recompute_block(&layer, i, 0);
     }
-    memset(out, 0, embedding->dimension * sizeof *out);
-    add_scaled(out, sums(embedding, node, k), share(embedding, node), embedding->dimension);
+    for (uint32_t node = 0; node < embedding->node_count; node++)
+        embedding->operations += (uint64_t)embedding->settings.layers * embedding->nodes[node].degree;
 }
 
 uint64_t embedding_operations(const struct embedding *embedding)
 {
     return embedding->operations;
-}
-
-float embedding_cosine(const float *a, const float *b, size_t n)
-{
-    double product = 0, a_square = 0, b_square = 0;
-    for (size_t i = 0; i < n; i++) {
-        product += (double)a[i] * (double)b[i];
-        a_square += (double)a[i] * (double)a[i];
-        b_square += (double)b[i] * (double)b[i];
-    }
-    if (!(a_square > 0 && b_square > 0))
-        return 0.0f;
-    return (float)(product / (sqrt(a_square) * sqrt(b_square)));
 }

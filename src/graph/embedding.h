@@ -119,8 +119,8 @@ void embedding_read_layer(const struct embedding *embedding, uint32_t node, size
 void embedding_read_mean_of(const struct embedding *embedding, const uint32_t *nodes, size_t count, float *out);
 
 /*
- * Largest distance of any node's z^k, k in 0..K, from an exact recomputation, without rounding to the grid. Kept up to
- * date: O(K). The distance of a z^0 is that of its published from its latest value.
+ * Largest distance of any node's z^k, k in 0..K, from an exact recomputation, without rounding to the grid; 0 for z^0.
+ * Kept up to date: O(K).
  */
 float embedding_layer_bound(const struct embedding *embedding, size_t k);
 
@@ -131,7 +131,10 @@ float embedding_layer_bound(const struct embedding *embedding, size_t k);
  */
 float embedding_bound(const struct embedding *embedding);
 
-/* Largest angle between a node's f and the exact one, radians: asin(bound / |f|); pi when the bound is not smaller. */
+/*
+ * Largest angle between a node's f and the exact one, radians: asin(bound / |f|); pi when the bound is not smaller than
+ * |f|, 0 when it is 0. With `normalise` the bound is that of this very node.
+ */
 float embedding_angle(const struct embedding *embedding, uint32_t node);
 
 /* Vector operations since the start, those of embedding_recompute() included. */

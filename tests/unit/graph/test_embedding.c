@@ -4,86 +4,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <math.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "graph/embedding_truth.h"
 
-#include "base/random.h"
-#include "graph/embedding.h"
-
-enum { DIMENSION = 32, NODES = 60, LEFT = 25, LAYERS_MAX = 4, SEED = 11 };
-
-/* Float rounding of sums of some hundred rows, on top of what epsilon leaves unpublished. */
-static const double ROUNDING = 1e-5;
-
-/* What the embeddings must amount to: the edges, and LightGCN on them in double, from z0 as it was handed out. */
-struct truth {
-    bool edge[NODES][NODES];
-    size_t degree[NODES];
-    double z[LAYERS_MAX + 1][NODES][DIMENSION];
-};
-
-static void truth_toggle(struct truth *truth, uint32_t a, uint32_t b)
-{
-    bool there = !truth->edge[a][b];
-    truth->edge[a][b] = truth->edge[b][a] = there;
-    truth->degree[a] += there ? 1 : (size_t)-1;
-    truth->degree[b] += there ? 1 : (size_t)-1;
-}
-
-static void truth_propagate(struct truth *truth, const struct embedding *embedding, size_t layers)
-{
-    memset(truth->z, 0, sizeof truth->z);
-    for (uint32_t v = 0; v < NODES; v++) {
-        float row[DIMENSION];
-        embedding_read_layer(embedding, v, 0, row);
-        for (size_t i = 0; i < DIMENSION; i++)
-            truth->z[0][v][i] = (double)row[i];
-    }
-    for (size_t k = 1; k <= layers; k++)
-        for (size_t v = 0; v < NODES; v++)
-            for (size_t w = 0; w < NODES; w++)
-                for (size_t i = 0; truth->edge[v][w] && i < DIMENSION; i++)
-                    truth->z[k][v][i] += truth->z[k - 1][w][i] / (double)truth->degree[v];
-}
-
-/* Largest |f - exact f| of any node. */
-static double truth_error(const struct truth *truth, const struct embedding *embedding, size_t layers)
-{
-    double worst = 0;
-    for (uint32_t v = 0; v < NODES; v++) {
-        float row[DIMENSION];
-        embedding_read(embedding, v, row);
-        double square = 0;
-        for (size_t i = 0; i < DIMENSION; i++) {
-            double mean = 0;
-            for (size_t k = 1; k <= layers; k++)
-                mean += truth->z[k][v][i] / (double)layers;
-            square += ((double)row[i] - mean) * ((double)row[i] - mean);
-        }
-        worst = fmax(worst, sqrt(square));
-    }
-    return worst;
-}
+enum { SEED = 11 };
 
 static struct embedding *embedding_of(size_t layers, size_t dimension, float epsilon, uint64_t seed)
 {
     struct error err;
     return embedding_create(
         &(struct embedding_settings){.layers = layers, .dimension = dimension, .epsilon = epsilon, .seed = seed}, &err);
-}
-
-static void add_nodes(struct embedding *embedding, size_t count)
-{
-    struct error err;
-    for (size_t v = 0; v < count; v++) {
-        char key[32];
-        uint32_t number;
-        snprintf(key, sizeof key, "n:%zu", v);
-        assert_int_equal(embedding_add_node(embedding, text_of(key), &number, &err), 0);
-    }
 }
 
 static struct embedding *create(size_t layers, float epsilon)
@@ -94,28 +23,11 @@ static struct embedding *create(size_t layers, float epsilon)
     return embedding;
 }
 
-/* A random pair across the two sides, the low numbers often: hubs, and ends that lose their last edge. */
-static void random_pair(struct random *random, uint32_t *a, uint32_t *b)
-{
-    double left = random_uniform(random), right = random_uniform(random);
-    *a = (uint32_t)(left * left * LEFT);
-    *b = LEFT + (uint32_t)(right * right * (NODES - LEFT));
-}
-
-static void toggle(struct embedding *embedding, struct truth *truth, uint32_t a, uint32_t b)
-{
-    struct error err;
-    bool there = truth->edge[a][b];
-    assert_int_equal((there ? embedding_remove_edge : embedding_add_edge)(embedding, a, b, &err), 0);
-    truth_toggle(truth, a, b);
-}
-
 /* Random adds and removes; every so often the true error must be within the bound. Returns the largest error seen. */
 static double churn(size_t layers, float epsilon, size_t steps, uint64_t seed, double *largest_bound)
 {
     struct embedding *embedding = create(layers, epsilon);
-    struct truth *truth = calloc(1, sizeof *truth);
-    assert_non_null(truth);
+    struct truth *truth = truth_create();
     struct random random = {seed};
     double worst = 0;
     *largest_bound = 0;
@@ -204,8 +116,7 @@ static void bulk_load_equals_one_edge_at_a_time(void **state)
     struct error err;
     struct embedding *one_by_one = create(3, 0.0f);
     struct embedding *loaded = create(3, 0.1f);
-    struct truth *truth = calloc(1, sizeof *truth);
-    assert_non_null(truth);
+    struct truth *truth = truth_create();
     struct random random = {17};
     for (size_t i = 0; i < 2000; i++) {
         uint32_t a, b;
@@ -346,7 +257,7 @@ static void the_base_vector_is_the_same_everywhere(void **state)
     struct embedding *embedding = create(2, 0.1f);
     float row[DIMENSION];
     embedding_read_layer(embedding, 0, 0, row);
-    assert_true(row[0] == 0x1.f9add8p-3f && row[1] == -0x1.79b856p-6f && row[31] == -0x1.666a32p-5f);
+    assert_true(row[0] == 0x7e6b7p-21f && row[1] == -0xbcdcp-21f && row[31] == -0x1666ap-21f);
     embedding_destroy(embedding);
 }
 
@@ -363,9 +274,10 @@ static void a_wrong_edge_is_refused_and_changes_nothing(void **state)
         err = (struct error){0};
         assert_int_equal(embedding_add_edge(embedding, wrong[i][0], wrong[i][1], &err), -1);
         assert_int_equal(err.kind, ERROR_FATAL);
+        if (i < 2)
+            continue; /* there, in both directions */
         assert_int_equal(embedding_load_edge(embedding, wrong[i][0], wrong[i][1], &err), -1);
-        if (i >= 2)
-            assert_int_equal(embedding_remove_edge(embedding, wrong[i][0], wrong[i][1], &err), -1);
+        assert_int_equal(embedding_remove_edge(embedding, wrong[i][0], wrong[i][1], &err), -1);
     }
     assert_int_equal(embedding_remove_edge(embedding, 1, LEFT, &err), -1);
     assert_string_equal(err.message, "embeddings: no edge (1, 25) to remove");
@@ -375,13 +287,12 @@ static void a_wrong_edge_is_refused_and_changes_nothing(void **state)
     embedding_destroy(embedding);
 }
 
-/* One edge of a hub that never rests: without sums taken afresh the rounding of many thousand changes shows. */
+/* One edge that never rests, at a node with many. */
 static void rounding_does_not_pile_up(void **state)
 {
     (void)state;
     struct embedding *embedding = create(3, 0.0f);
-    struct truth *truth = calloc(1, sizeof *truth);
-    assert_non_null(truth);
+    struct truth *truth = truth_create();
     for (uint32_t b = LEFT; b < NODES; b++)
         toggle(embedding, truth, 0, b);
     toggle(embedding, truth, 1, LEFT);

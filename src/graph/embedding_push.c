@@ -1,0 +1,334 @@
+#include <math.h>
+#include <string.h>
+
+#include "graph/embedding_state.h"
+
+enum {
+    /* Neighbours ahead whose rows are fetched; their nodes, which say where the rows of hubs are, twice as far. */
+    AHEAD = 4,
+    CACHE_LINE = 64,
+
+    /* Epsilon rises when so many budgets wait: an answer is behind by as many events. */
+    BACKLOG_BUDGETS = 256,
+};
+
+/* Below this length a node's change is measured against it: what is nearly 0 is not published for its noise. */
+static const float LENGTH_FLOOR = 0.05f;
+
+static void chain_append(struct embedding *embedding, enum chain_kind kind, uint32_t node)
+{
+    struct chain *chain = &embedding->chains[kind];
+    if (embedding->nodes[node].next[kind] != NOT_THERE)
+        return;
+    embedding->nodes[node].next[kind] = CHAIN_END;
+    if (chain->count++ == 0)
+        chain->first = node;
+    else
+        embedding->nodes[chain->last].next[kind] = node;
+    chain->last = node;
+}
+
+/* There must be one. */
+static uint32_t chain_take(struct embedding *embedding, enum chain_kind kind)
+{
+    struct chain *chain = &embedding->chains[kind];
+    uint32_t node = chain->first;
+    chain->first = embedding->nodes[node].next[kind];
+    chain->count--;
+    embedding->nodes[node].next[kind] = NOT_THERE;
+    return node;
+}
+
+/* Epsilon and the backlog. */
+
+float embedding_epsilon(const struct embedding *embedding)
+{
+    return embedding->settings.epsilon * (float)(1 << embedding->level);
+}
+
+/* What nodes are looked at with: while those skipped are gone through, no new ones may be skipped at the higher value.
+ */
+static float looking_epsilon(const struct embedding *embedding)
+{
+    return embedding_epsilon(embedding) / (embedding->reviewing ? 2 : 1);
+}
+
+uint64_t embedding_backlog(const struct embedding *embedding)
+{
+    const struct flight *flight = &embedding->flight;
+    return embedding->backlog + (flight->active ? flight->end - flight->cursor : 0);
+}
+
+static bool exceeds(struct change change, float epsilon)
+{
+    static const float floor = LENGTH_FLOOR / UNIT * (LENGTH_FLOOR / UNIT);
+    return change.moved > epsilon * epsilon * (change.norm > floor ? change.norm : floor);
+}
+
+void recount_backlog(struct embedding *embedding, uint32_t node, uint32_t before)
+{
+    uint64_t layers = (uint64_t)__builtin_popcount(embedding->nodes[node].waiting);
+    embedding->backlog += layers * embedding->nodes[node].degree;
+    embedding->backlog -= layers * before;
+}
+
+void wait_to_publish(struct embedding *embedding, uint32_t node, size_t k)
+{
+    struct node *state = &embedding->nodes[node];
+    unsigned bit = 1u << k;
+    if ((state->waiting & bit) != 0)
+        return;
+    state->waiting |= (uint8_t)bit;
+    state->skipped &= (uint8_t)~bit;
+    embedding->backlog += (uint64_t)state->degree + 1;
+    chain_append(embedding, CHAIN_WAITING, node);
+}
+
+/* The node does not wait at layer k. Remembers it when only the raised epsilon lets it hold this back. */
+static void note_skipped(struct embedding *embedding, uint32_t node, size_t k, struct change change)
+{
+    if (embedding->level == 0 || !exceeds(change, embedding->settings.epsilon))
+        return;
+    embedding->nodes[node].skipped |= (uint8_t)(1u << k);
+    chain_append(embedding, CHAIN_SKIPPED, node);
+}
+
+static void judge(struct embedding *embedding, uint32_t node, size_t k, struct change change)
+{
+    largest_set(&embedding->unpublished[k], node, sqrtf(change.moved));
+    if ((embedding->nodes[node].waiting & 1u << k) != 0)
+        return;
+    if (exceeds(change, looking_epsilon(embedding)))
+        wait_to_publish(embedding, node, k);
+    else
+        note_skipped(embedding, node, k, change);
+}
+
+static struct change measure(const struct embedding *embedding, uint32_t node, size_t k)
+{
+    return row_measure(sum_of(embedding, node, k), share_of(embedding, node), published(embedding, node, k),
+                       embedding->settings.dimension);
+}
+
+void receive(struct embedding *embedding, uint32_t node, size_t k, const int32_t *row, bool take)
+{
+    size_t n = embedding->settings.dimension;
+    embedding->operations++;
+    if (k == embedding->settings.layers)
+        row_add(sum_of(embedding, node, k), row, take, n);
+    else
+        judge(embedding, node, k,
+              row_add_and_measure(sum_of(embedding, node, k), row, take, share_of(embedding, node),
+                                  published(embedding, node, k), n));
+}
+
+/* Pushes. */
+
+bool has_not_received(const struct embedding *embedding, uint32_t node, uint32_t place)
+{
+    const struct flight *flight = &embedding->flight;
+    return flight->active && flight->node == node && place >= flight->cursor && place < flight->end;
+}
+
+static void publish_base(struct embedding *embedding, uint32_t node)
+{
+    struct base_changes *changes = &embedding->base_changes;
+    size_t n = embedding->settings.dimension;
+    uint32_t at = embedding->nodes[node].base_change;
+    if (at == NOT_THERE)
+        return;
+    memcpy(published(embedding, node, 0), changes->rows + at * n, n * sizeof *changes->rows);
+    embedding->nodes[node].base_change = NOT_THERE;
+    largest_set(&embedding->unpublished[0], node, 0.0f);
+
+    size_t last = --changes->count;
+    if (at == last)
+        return;
+    changes->nodes[at] = changes->nodes[last];
+    memcpy(changes->rows + at * n, changes->rows + last * n, n * sizeof *changes->rows);
+    embedding->nodes[changes->nodes[at]].base_change = at;
+}
+
+static void publish(struct embedding *embedding, uint32_t node, size_t k)
+{
+    size_t n = embedding->settings.dimension;
+    int32_t *row = published(embedding, node, k);
+    memcpy(embedding->before, row, n * sizeof *row);
+    if (k == 0) {
+        publish_base(embedding, node);
+        for (size_t i = 0; i < n; i++)
+            embedding->delta[i] = row[i] - embedding->before[i];
+    } else {
+        row_publish(sum_of(embedding, node, k), share_of(embedding, node), row, embedding->delta, n);
+        largest_set(&embedding->unpublished[k], node, 0.0f);
+    }
+    embedding->flight = (struct flight){.active = true,
+                                        .node = node,
+                                        .layer = (uint32_t)k,
+                                        .end = embedding->nodes[node].degree,
+                                        .length = row_distance(row, embedding->before, n)};
+}
+
+/* One operation: the node that waits longest begins its lowest layer, if it still has anything to tell. */
+static void begin(struct embedding *embedding)
+{
+    uint32_t node = chain_take(embedding, CHAIN_WAITING);
+    struct node *state = &embedding->nodes[node];
+    embedding->operations++;
+    if (state->waiting == 0)
+        return; /* it has lost all its edges meanwhile */
+    size_t k = (size_t)__builtin_ctz(state->waiting);
+    state->waiting &= (uint8_t)(state->waiting - 1);
+    embedding->backlog -= (uint64_t)state->degree + 1;
+    if (state->waiting != 0)
+        chain_append(embedding, CHAIN_WAITING, node);
+
+    if (k > 0) {
+        struct change change = measure(embedding, node, k);
+        if (!exceeds(change, looking_epsilon(embedding))) {
+            note_skipped(embedding, node, k, change);
+            return;
+        }
+    }
+    publish(embedding, node, k);
+}
+
+/* Out of cache a push is mostly waiting for what receive() touches. */
+static void fetch(const struct embedding *embedding, const struct link *links, uint32_t at, uint32_t end, size_t k)
+{
+    if (at + 2 * AHEAD < end)
+        __builtin_prefetch(&embedding->nodes[links[at + 2 * AHEAD].node]);
+    if (at + AHEAD >= end)
+        return;
+    uint32_t node = links[at + AHEAD].node;
+    struct sum sum = sum_of(embedding, node, k);
+    size_t size = embedding->settings.dimension * sizeof *sum.low;
+    size_t rows = k < embedding->settings.layers ? 2 : 1; /* P^k lies before S^k */
+    const char *low = (const char *)sum.low - (rows - 1) * size;
+    for (size_t i = 0; i < rows * size; i += CACHE_LINE)
+        __builtin_prefetch(low + i, 1);
+    for (size_t i = 0; sum.high != NULL && i < size; i += CACHE_LINE)
+        __builtin_prefetch((const char *)sum.high + i, 1);
+    if (k < embedding->settings.layers)
+        __builtin_prefetch(&embedding->unpublished[k].levels[0][node], 1);
+}
+
+/* At most `most` operations of the push in flight; returns how many. */
+static size_t hand_on(struct embedding *embedding, size_t most)
+{
+    struct flight *flight = &embedding->flight;
+    const struct link *links = embedding->nodes[flight->node].links;
+    size_t k = flight->layer + 1, left = flight->end - flight->cursor;
+    size_t count = left < most ? left : most;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t at = flight->cursor++;
+        fetch(embedding, links, at, flight->end, k);
+        receive(embedding, links[at].node, k, embedding->delta, false);
+    }
+    flight->active = flight->cursor < flight->end;
+    return count;
+}
+
+/*
+ * Nothing waits, but epsilon is raised: one of the nodes skipped is looked at with half of it, one operation. Layer by
+ * layer; when all layers are through, nobody is left who holds back more than half, and that is epsilon from then on.
+ */
+static void review(struct embedding *embedding)
+{
+    if (!embedding->reviewing || embedding->review_left == 0) {
+        embedding->review_layer = embedding->reviewing ? embedding->review_layer + 1 : 1;
+        embedding->reviewing = embedding->review_layer < embedding->settings.layers;
+        embedding->review_left = embedding->chains[CHAIN_SKIPPED].count;
+        if (!embedding->reviewing)
+            embedding->level--;
+        return;
+    }
+    uint32_t node = chain_take(embedding, CHAIN_SKIPPED);
+    struct node *state = &embedding->nodes[node];
+    unsigned bit = 1u << embedding->review_layer;
+    embedding->review_left--;
+    embedding->operations++;
+    if ((state->skipped & bit) != 0) {
+        state->skipped &= (uint8_t)~bit;
+        judge(embedding, node, embedding->review_layer, measure(embedding, node, embedding->review_layer));
+    }
+    if (state->skipped != 0)
+        chain_append(embedding, CHAIN_SKIPPED, node);
+}
+
+void embedding_drain(struct embedding *embedding, size_t operations)
+{
+    uint64_t start = embedding->operations;
+    for (;;) {
+        uint64_t spent = embedding->operations - start;
+        if (spent >= operations)
+            return;
+        if (embedding->flight.active)
+            (void)hand_on(embedding, operations - (size_t)spent);
+        else if (embedding->chains[CHAIN_WAITING].count > 0)
+            begin(embedding);
+        else if (embedding->level > 0)
+            review(embedding);
+        else
+            return;
+    }
+}
+
+void work(struct embedding *embedding)
+{
+    size_t budget = embedding->settings.budget;
+    embedding_drain(embedding, budget == 0 ? SIZE_MAX : budget);
+    uint32_t looking_level = embedding->level - embedding->reviewing;
+    if (budget == 0 || embedding_backlog(embedding) >> looking_level <= (uint64_t)budget * BACKLOG_BUDGETS)
+        return;
+    if (embedding->reviewing)
+        embedding->reviewing = false;
+    else if (embedding->level < LEVELS_MOST)
+        embedding->level++;
+}
+
+void forget_waiting(struct embedding *embedding, uint32_t node)
+{
+    struct node *state = &embedding->nodes[node];
+    size_t n = embedding->settings.dimension;
+    embedding->backlog -= (uint64_t)__builtin_popcount(state->waiting) * ((uint64_t)state->degree + 1);
+    state->waiting = 0;
+    state->skipped = 0;
+    if (embedding->flight.active && embedding->flight.node == node)
+        embedding->flight.active = false;
+    publish_base(embedding, node);
+    for (size_t k = 1; k < embedding->settings.layers; k++) {
+        memset(published(embedding, node, k), 0, n * sizeof(int32_t));
+        largest_set(&embedding->unpublished[k], node, 0.0f);
+    }
+}
+
+void clear_waiting(struct embedding *embedding)
+{
+    for (uint32_t node = 0; node < embedding->node_count; node++) {
+        struct node *state = &embedding->nodes[node];
+        if (!state->free)
+            publish_base(embedding, node);
+        state->next[CHAIN_WAITING] = state->next[CHAIN_SKIPPED] = NOT_THERE;
+        state->waiting = state->skipped = 0;
+    }
+    for (size_t k = 0; k < embedding->settings.layers; k++)
+        largest_clear(&embedding->unpublished[k]);
+    embedding->chains[CHAIN_WAITING] = embedding->chains[CHAIN_SKIPPED] = (struct chain){0};
+    embedding->backlog = 0;
+    embedding->flight = (struct flight){0};
+    embedding->level = 0;
+    embedding->reviewing = false;
+}
+
+void embedding_set_epsilon(struct embedding *embedding, float epsilon)
+{
+    embedding->settings.epsilon = epsilon;
+    embedding->level = 0;
+    embedding->reviewing = false;
+    for (uint32_t node = 0; node < embedding->node_count; node++) {
+        embedding->nodes[node].skipped = 0;
+        for (size_t k = 1; k < embedding->settings.layers && embedding->nodes[node].degree > 0; k++)
+            judge(embedding, node, k, measure(embedding, node, k));
+    }
+}

@@ -1,0 +1,166 @@
+#include "graph/embedding_rows.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CARRY_BITS = 20 };
+
+/*
+ * 16 lanes, spelled out as a vector type because gcc 12 makes shuffles of plain loops that end in a sum. Where the
+ * processor has wider registers than the baseline they are used: every operation rounds the same there. The sanitizers
+ * are not ready yet when the loader chooses among clones.
+ */
+typedef float floats __attribute__((vector_size(64)));
+typedef int32_t ints __attribute__((vector_size(64)));
+
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define WIDEST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define WIDEST
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void load(ints *x, const int32_t *row)
+{
+    memcpy(x, __builtin_assume_aligned(row, ROW_ALIGNMENT), sizeof *x);
+}
+
+INLINE void store(int32_t *row, const ints *x)
+{
+    memcpy(__builtin_assume_aligned(row, ROW_ALIGNMENT), x, sizeof *x);
+}
+
+/* sum += row in 16 of its columns, from `at`; *value = the new sum. `sign` is 0 to add, -1 to take away. */
+INLINE void add_columns(struct sum sum, const int32_t *row, int32_t sign, size_t at, floats *value)
+{
+    ints low, x;
+    load(&low, sum.low + at);
+    load(&x, row + at);
+    low += (x ^ sign) - sign;
+    if (sum.high == NULL) {
+        store(sum.low + at, &low);
+        *value = __builtin_convertvector(low, floats);
+        return;
+    }
+    ints high, carry = low >> CARRY_BITS;
+    load(&high, sum.high + at);
+    high += carry;
+    low -= carry << CARRY_BITS;
+    store(sum.low + at, &low);
+    store(sum.high + at, &high);
+    *value = __builtin_convertvector(high, floats) * (float)(1 << CARRY_BITS) + __builtin_convertvector(low, floats);
+}
+
+INLINE void read_columns(struct sum sum, size_t at, floats *value)
+{
+    ints low, high;
+    load(&low, sum.low + at);
+    *value = __builtin_convertvector(low, floats);
+    if (sum.high == NULL)
+        return;
+    load(&high, sum.high + at);
+    *value = __builtin_convertvector(high, floats) * (float)(1 << CARRY_BITS) + *value;
+}
+
+/* To the nearest whole number, halves away from 0: half a unit with the sign of x, then cut off. */
+INLINE void round_columns(const floats *x, ints *rounded)
+{
+    ints bits;
+    memcpy(&bits, x, sizeof bits);
+    bits = (bits & INT32_MIN) | 0x3f000000;
+    floats half;
+    memcpy(&half, &bits, sizeof half);
+    *rounded = __builtin_convertvector(*x + half, ints);
+}
+
+INLINE float sum_of_lanes(const floats *x)
+{
+    float quarter[4];
+    for (size_t j = 0; j < 4; j++)
+        quarter[j] = ((*x)[j] + (*x)[j + 4]) + ((*x)[j + 8] + (*x)[j + 12]);
+    return (quarter[0] + quarter[1]) + (quarter[2] + quarter[3]);
+}
+
+/* Of one z, columns from `at`: adds its squares to both. */
+INLINE void measure_columns(const floats *z, const int32_t *published, size_t at, floats *norm, floats *moved)
+{
+    ints rounded, before;
+    round_columns(z, &rounded);
+    load(&before, published + at);
+    floats length = __builtin_convertvector(rounded, floats);
+    floats difference = __builtin_convertvector(rounded - before, floats);
+    *norm += length * length;
+    *moved += difference * difference;
+}
+
+WIDEST void row_add(struct sum sum, const int32_t *row, bool take, size_t n)
+{
+    floats value;
+    for (size_t at = 0; at < n; at += ROW_LANES)
+        add_columns(sum, row, -(int32_t)take, at, &value);
+}
+
+WIDEST struct change row_add_and_measure(struct sum sum, const int32_t *row, bool take, float share,
+                                         const int32_t *published, size_t n)
+{
+    floats norm = {0}, moved = {0};
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats z;
+        add_columns(sum, row, -(int32_t)take, at, &z);
+        z *= share;
+        measure_columns(&z, published, at, &norm, &moved);
+    }
+    return (struct change){sum_of_lanes(&norm), sum_of_lanes(&moved)};
+}
+
+WIDEST struct change row_measure(struct sum sum, float share, const int32_t *published, size_t n)
+{
+    floats norm = {0}, moved = {0};
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats z;
+        read_columns(sum, at, &z);
+        z *= share;
+        measure_columns(&z, published, at, &norm, &moved);
+    }
+    return (struct change){sum_of_lanes(&norm), sum_of_lanes(&moved)};
+}
+
+WIDEST void row_publish(struct sum sum, float share, int32_t *published, int32_t *delta, size_t n)
+{
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats z;
+        ints rounded, before;
+        read_columns(sum, at, &z);
+        z *= share;
+        round_columns(&z, &rounded);
+        load(&before, published + at);
+        store(published + at, &rounded);
+        before = rounded - before;
+        store(delta + at, &before);
+    }
+}
+
+float row_distance(const int32_t *a, const int32_t *b, size_t n)
+{
+    double square = 0;
+    for (size_t i = 0; i < n; i++)
+        square += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return (float)sqrt(square);
+}
+
+WIDEST void row_read(struct sum sum, float scale, float *out, size_t n)
+{
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats value, before;
+        read_columns(sum, at, &value);
+        memcpy(&before, out + at, sizeof before);
+        before += scale * value;
+        memcpy(out + at, &before, sizeof before);
+    }
+}
+
+void row_fold(struct sum sum, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum.low[i] += sum.high[i] * (1 << CARRY_BITS);
+}
