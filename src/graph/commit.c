@@ -1,26 +1,17 @@
+#include "graph/limits.h"
 #include "graph/state.h"
+
+/* Nodes and list ends of the changes to come are asked for this far ahead: out of cache, applying is waiting for them.
+ */
+enum { NODES_AHEAD = 8, EDGES_AHEAD = 4 };
 
 static void stage_counts(struct graph *graph)
 {
-    uint64_t newest_ms =
-        (uint64_t)(graph->staged.newest_event_ms > graph->newest_event_ms ? graph->staged.newest_event_ms
-                                                                          : graph->newest_event_ms);
-    uint8_t value[16];
+    uint8_t value[COUNTS_SIZE];
     bytes_put_64(value, graph->events + graph->staged.events);
-    bytes_put_64(value + 8, newest_ms);
+    bytes_put_64(value + 8, (uint64_t)graph->staged.newest_event_ms);
+    bytes_put_64(value + 16, graph->late_events + graph->staged.late_events);
     store_put(&graph->store, FAMILY_COUNTS, text_of("events"), (struct text){(const char *)value, sizeof value});
-}
-
-static int add_nodes(struct graph *graph, struct error *err)
-{
-    const struct staged *staged = &graph->staged;
-    for (uint32_t i = 0; i < staged->user_ids.count; i++)
-        if (nodes_add_user(&graph->nodes, table_key(&staged->user_ids, i), err) != 0)
-            return -1;
-    for (uint32_t i = 0; i < staged->item_ids.count; i++)
-        if (nodes_add_item(&graph->nodes, table_key(&staged->item_ids, i), err) != 0)
-            return -1;
-    return 0;
 }
 
 static int apply_change(struct graph *graph, struct change *change, struct error *err)
@@ -29,6 +20,10 @@ static int apply_change(struct graph *graph, struct change *change, struct error
     struct description *description = change->description;
     change->description = NULL; /* the node's from here on */
     switch (change->kind) {
+    case CHANGE_ADD_USER:
+        return nodes_add_user(nodes, change->node, ids_text(&graph->staged.users.ids, change->name), err);
+    case CHANGE_ADD_ITEM:
+        return nodes_add_item(nodes, change->node, ids_text(&graph->staged.items.ids, change->name), err);
     case CHANGE_SET_EDGE:
         return nodes_set_edge(nodes, change->node, change->edge, change->replaced_ms, err);
     case CHANGE_REMOVE_EDGE:
@@ -39,9 +34,7 @@ static int apply_change(struct graph *graph, struct change *change, struct error
         nodes_describe_user(nodes, change->node, description);
         return 0;
     case CHANGE_ERASE_USER:
-        return nodes_erase_user(nodes, change->node, err);
-    case CHANGE_REVIVE_USER:
-        nodes_revive_user(nodes, change->node);
+        nodes_erase_user(nodes, change->node);
         return 0;
     case CHANGE_OFFSET:
         graph->next_offsets[change->node] = change->next_offset;
@@ -50,14 +43,40 @@ static int apply_change(struct graph *graph, struct change *change, struct error
     return 0;
 }
 
+static void prefetch(const struct graph *graph, size_t at)
+{
+    const struct staged *staged = &graph->staged;
+    const struct change *change = &staged->changes[at + NODES_AHEAD];
+    if (at + NODES_AHEAD < staged->change_count && change->kind == CHANGE_SET_EDGE)
+        nodes_prefetch(&graph->nodes, change->node, change->edge.other);
+    change = &staged->changes[at + EDGES_AHEAD];
+    if (at + EDGES_AHEAD < staged->change_count && change->kind == CHANGE_SET_EDGE)
+        nodes_prefetch_edges(&graph->nodes, change->node, change->edge.other);
+}
+
+static void apply_users(struct graph *graph)
+{
+    const struct overlay *overlay = &graph->staged.overlay;
+    for (size_t i = 0; i < overlay->node_count; i++) {
+        const struct overlay_node *node = &overlay->nodes[i];
+        if (node->end != END_USER || node->number >= graph->nodes.user_ids.count)
+            continue;
+        graph->nodes.users[node->number].newest_ms = node->newest_ms;
+        graph->nodes.users[node->number].hidden = node->hidden;
+    }
+}
+
 static int apply_staged(struct graph *graph, struct error *err)
 {
-    int result = add_nodes(graph, err);
-    for (size_t i = 0; i < graph->staged.change_count && result == 0; i++)
+    int result = 0;
+    for (size_t i = 0; i < graph->staged.change_count && result == 0; i++) {
+        prefetch(graph, i);
         result = apply_change(graph, &graph->staged.changes[i], err);
+    }
+    apply_users(graph);
     graph->events += graph->staged.events;
-    if (graph->staged.newest_event_ms > graph->newest_event_ms)
-        graph->newest_event_ms = graph->staged.newest_event_ms;
+    graph->late_events += graph->staged.late_events;
+    graph->newest_event_ms = graph->staged.newest_event_ms;
     return result;
 }
 
@@ -75,6 +94,8 @@ int graph_commit(struct graph *graph, struct error *err)
         return 0;
     if (graph->store.failed && reopen_store(graph, err) != 0)
         return -1;
+    if (limits_delete_history(graph, err) != 0)
+        return -1;
     stage_counts(graph);
     if (store_write(&graph->store, err) != 0)
         return -1;
@@ -82,6 +103,7 @@ int graph_commit(struct graph *graph, struct error *err)
     pthread_rwlock_wrlock(&graph->lock);
     int result = apply_staged(graph, err);
     pthread_rwlock_unlock(&graph->lock);
-    graph_drop_staged(graph);
+    limits_batch_done(graph);
+    graph_clear_staged(graph);
     return result;
 }

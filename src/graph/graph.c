@@ -16,6 +16,10 @@ static int check_settings(const struct graph_settings *settings, struct error *e
                          settings->dimension, GRAPH_DIMENSION_LIMIT);
     if (!(settings->push_threshold >= 0.0f))
         return error_set(err, ERROR_FATAL, "graph: push threshold %g; use 0 or more", (double)settings->push_threshold);
+    if (settings->window_ms < 0)
+        return error_set(err, ERROR_FATAL, "graph: a window of %lld ms; use 0 or more", (long long)settings->window_ms);
+    if (settings->max_nodes == 1)
+        return error_set(err, ERROR_FATAL, "graph: at most one node makes no edge; use 2 or more, or 0 for no limit");
     return 0;
 }
 
@@ -46,8 +50,12 @@ int graph_open(struct graph **out, const struct graph_settings *settings, struct
         error_set(err, ERROR_FATAL, "out of memory while opening the graph");
         goto fail;
     }
-    if (nodes_create(&graph->nodes, settings, err) != 0 ||
+    graph->staged.overlay.committed = &graph->nodes;
+    if (nodes_create(&graph->nodes, &graph->settings, err) != 0 ||
         store_open(&graph->store, settings->directory, settings->read_only, err) != 0 || graph_load(graph, err) != 0)
+        goto fail;
+    graph_clear_staged(graph);
+    if (!settings->read_only && (limits_begin(graph, err) != 0 || graph_commit(graph, err) != 0))
         goto fail;
     *out = graph;
     return 0;
@@ -61,7 +69,15 @@ void graph_close(struct graph *graph)
 {
     if (graph == NULL)
         return;
-    graph_drop_staged(graph);
+    graph_clear_staged(graph);
+    ids_free(&graph->staged.users.ids);
+    ids_free(&graph->staged.items.ids);
+    free(graph->staged.users.numbers);
+    free(graph->staged.items.numbers);
+    free(graph->staged.changes);
+    overlay_free(&graph->staged.overlay);
+    limits_free(&graph->limits);
+    order_free(&graph->free_users);
     store_close(&graph->store);
     nodes_destroy(&graph->nodes);
     table_free(&graph->partitions);
@@ -136,35 +152,48 @@ struct graph_counts graph_counts(const struct graph *graph)
     return (struct graph_counts){
         .events = graph->events,
         .newest_event_ms = graph->newest_event_ms,
+        .late_events = graph->late_events,
         .users = graph->nodes.user_ids.count,
         .items = graph->nodes.item_ids.count,
-        .erased_users = graph->nodes.erased_count,
+        .erased_users = graph->nodes.user_ids.count - graph->nodes.user_ids.used,
         .edges = graph->nodes.edge_count,
         .titles = graph->nodes.title_count,
         .embedding_bound = embedding_bound(graph->nodes.embedding),
+        .embedding_epsilon = embedding_epsilon(graph->nodes.embedding),
+        .embedding_backlog = embedding_backlog(graph->nodes.embedding),
+        .embedding_operations = embedding_operations(graph->nodes.embedding),
     };
+}
+
+struct graph_memory graph_memory(const struct graph *graph)
+{
+    struct graph_memory memory = {
+        .limits = limits_bytes(&graph->limits) + graph->free_users.capacity * sizeof(struct order_entry),
+        .staged = overlay_bytes(&graph->staged.overlay) + graph->staged.change_capacity * sizeof(struct change) +
+                  ids_bytes(&graph->staged.users.ids) + ids_bytes(&graph->staged.items.ids),
+    };
+    nodes_memory(&graph->nodes, &memory);
+    return memory;
 }
 
 uint32_t graph_find_user(const struct graph *graph, struct text user_id)
 {
-    uint32_t user = table_find(&graph->nodes.user_ids, user_id);
-    return user == TABLE_NONE || graph->nodes.users[user].erased ? GRAPH_NONE : user;
+    return ids_find(&graph->nodes.user_ids, user_id, ids_hash(user_id));
 }
 
 uint32_t graph_find_item(const struct graph *graph, struct text item_id)
 {
-    uint32_t item = table_find(&graph->nodes.item_ids, item_id);
-    return item == TABLE_NONE ? GRAPH_NONE : item;
+    return ids_find(&graph->nodes.item_ids, item_id, ids_hash(item_id));
 }
 
 struct text graph_user_id(const struct graph *graph, uint32_t user)
 {
-    return graph->nodes.users[user].erased ? text_of("") : table_key(&graph->nodes.user_ids, user);
+    return ids_text(&graph->nodes.user_ids, user);
 }
 
 struct text graph_item_id(const struct graph *graph, uint32_t item)
 {
-    return table_key(&graph->nodes.item_ids, item);
+    return ids_text(&graph->nodes.item_ids, item);
 }
 
 void graph_item(const struct graph *graph, uint32_t item, struct text *title, const struct attribute **attributes,
@@ -219,6 +248,7 @@ size_t graph_edges_before(const struct edge *edges, size_t count, int64_t before
 
 struct history {
     const struct graph *graph;
+    int64_t start_ms; /* what is earlier has fallen out of the window */
     struct edge *out;
     uint64_t *sequences; /* of out, to order events of one time: their keys do not */
     size_t count;
@@ -231,6 +261,8 @@ static int take_history(void *context, struct text key, struct text value, struc
     struct event event;
     if (event_decode(key, value, &event, err) != 0)
         return -1;
+    if (event.timestamp_ms < history->start_ms)
+        return SCAN_STOP;
     if (event.sequence >= history->graph->events)
         return SCAN_GO_ON; /* of a batch that is written and not in memory yet */
     size_t place = history->count;
@@ -252,9 +284,11 @@ static int take_history(void *context, struct text key, struct text value, struc
 
 size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size_t limit, struct edge *out)
 {
-    if (limit == 0 || before_ms <= 0 || user == GRAPH_NONE || graph->nodes.users[user].erased)
+    if (limit == 0 || before_ms <= 0 || user == GRAPH_NONE)
         return 0;
     struct history history = {.graph = graph, .out = out, .limit = limit};
+    if (graph->settings.window_ms > 0)
+        history.start_ms = graph->newest_event_ms - graph->settings.window_ms;
     history.sequences = calloc(limit, sizeof *history.sequences);
     if (history.sequences == NULL) {
         log_error("graph", "out of memory for %zu events of history", limit);
@@ -265,7 +299,7 @@ size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size
     event_history_start(start, user, before_ms);
     struct error err;
     if (store_scan(&graph->store, FAMILY_EDGES, (struct text){(const char *)prefix, sizeof prefix},
-                   (struct text){(const char *)start, sizeof start}, false, take_history, &history, &err) != 0) {
+                   (struct text){(const char *)start, sizeof start}, take_history, &history, &err) != 0) {
         log_error("graph", "history not read: %s", err.message);
         history.count = 0;
     }
@@ -289,6 +323,12 @@ void graph_user_embedding(const struct graph *graph, uint32_t user, float *out)
 void graph_item_embedding(const struct graph *graph, uint32_t item, float *out)
 {
     read_embedding(graph, graph->nodes.items[item].embedding, out);
+}
+
+float graph_user_angle(const struct graph *graph, uint32_t user)
+{
+    uint32_t number = graph->nodes.users[user].embedding;
+    return number == GRAPH_NONE ? 0.0f : embedding_angle(graph->nodes.embedding, number);
 }
 
 const struct graph_settings *graph_settings(const struct graph *graph)

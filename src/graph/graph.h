@@ -7,11 +7,20 @@
  * newer, and stays known: an event from before it that comes late brings nothing back. Impressions and unknown kinds
  * are counted as events but are never edges. Requests never create nodes.
  *
+ * Limits, each off at 0, take edges out of the store's pairs, of memory and of the embeddings alike, event by event:
+ * what is left depends on the order of the events only. "Now" is the newest accepted event's time. window_ms an edge
+ * older than this leaves, and with it the history and removals of that age. An event that is as old when it comes
+ * changes nothing; it is counted as late. max_edges_per_node  a node with more gives up its oldest edge, at both ends.
+ * It stays in the user's history. max_nodes           of users and items with edges: the one whose newest edge is the
+ * oldest leaves (on a tie the user, then the lower number). A user leaves altogether, as if erased; an item loses its
+ * edges and stays known by its title. Users without edges are not counted and stay until they are erased.
+ *
  * Everything of a batch - edges, pairs, items, users, counts and the stream offsets they came from - goes into one
  * RocksDB WriteBatch: after kill -9 the state is exactly that at the stored offsets.
  *
  * In memory: dense 32-bit numbers for users and items (each from 0), every current edge at both ends, titles and
- * attributes, embeddings. All of it is rebuilt from RocksDB at open.
+ * attributes, embeddings. All of it is rebuilt from RocksDB at open. An erased user's number is given to the next new
+ * user; the lowest free one goes first.
  *
  * Threads: one writer (graph_put_*, graph_commit); any number of readers, each between graph_read_lock() and
  * graph_read_unlock(). Nothing handed out by a reading call may be used after the unlock.
@@ -25,12 +34,15 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/embedding.h"
 #include "wire/messages.h"
 
 enum { GRAPH_NONE = UINT32_MAX };
-enum { GRAPH_DIMENSION_LIMIT = 256 };
+enum { GRAPH_DIMENSION_LIMIT = EMBEDDING_DIMENSION_LIMIT };
 
 enum verdict { VERDICT_DISLIKE = -1, VERDICT_NEUTRAL = 0, VERDICT_LIKE = 1 };
+
+enum graph_edges { GRAPH_EDGES_ALL, GRAPH_EDGES_LIKES };
 
 struct graph_settings {
     const char *directory; /* of the RocksDB store; created when missing, unless read_only */
@@ -40,7 +52,15 @@ struct graph_settings {
     size_t layers;         /* K of the propagation, 1 to 4 */
     size_t dimension;      /* of an embedding: a multiple of 16, at most 256 */
     float push_threshold;  /* epsilon: a node publishes a change above this share of its norm */
+    size_t push_budget;    /* vector operations on pushes that wait, after each change; 0: all that wait */
     uint64_t seed;         /* of the hashed base embeddings */
+    enum embedding_result result;
+    float weights[EMBEDDING_LAYERS_LIMIT]; /* EMBEDDING_WEIGHTED: of layers 1 to K */
+    bool normalise;                        /* layers to unit length before they are averaged */
+    enum graph_edges edges;                /* in the embeddings; memory has all */
+    int64_t window_ms;
+    size_t max_edges_per_node;
+    size_t max_nodes;
 };
 
 struct graph;
@@ -73,10 +93,7 @@ int graph_put_item(struct graph *graph, const struct item *item, struct error *e
 int graph_delete_item(struct graph *graph, struct text item_id, struct error *err);
 int graph_put_user(struct graph *graph, const struct user *user, struct error *err);
 
-/*
- * Erases the user: profile, edges, history, counts, embedding, id. The node's number stays taken; should the user
- * return before the next restart, it is the same.
- */
+/* Erases the user: profile, edges, history, embedding, id. The number is free for another user. */
 int graph_erase_user(struct graph *graph, struct text user_id, struct error *err);
 
 /* The next offset to read of a partition goes into the same batch. */
@@ -111,15 +128,27 @@ void graph_read_unlock(struct graph *graph);
 
 struct graph_counts {
     uint64_t events;         /* interactions accepted, repeats not counted */
+    uint64_t late_events;    /* refused by the window */
     int64_t newest_event_ms; /* 0: none */
     uint64_t users, items;   /* nodes: numbers 0 to users - 1 and 0 to items - 1 are in use */
-    uint64_t erased_users;   /* of the users: numbers left empty, without edges, that no id leads to */
+    uint64_t erased_users;   /* of the users: free numbers, without edges, that no id leads to */
     uint64_t edges;          /* current ones, each counted once */
     uint64_t titles;         /* items with a title */
-    float embedding_bound;   /* see embedding.h */
+    float embedding_bound;   /* these: see embedding.h */
+    float embedding_epsilon;
+    uint64_t embedding_backlog, embedding_operations;
 };
 
 struct graph_counts graph_counts(const struct graph *graph);
+
+/* Bytes in memory by what they are for, with the room that arrays keep for growth. */
+struct graph_memory {
+    size_t ids, nodes, edges, embeddings, descriptions;
+    size_t limits; /* what the limits need to know who is next */
+    size_t staged; /* the writer's batch */
+};
+
+struct graph_memory graph_memory(const struct graph *graph);
 
 /* GRAPH_NONE when unknown. An item can be known by its title alone, a user by the profile alone. */
 uint32_t graph_find_user(const struct graph *graph, struct text user_id);
@@ -161,9 +190,12 @@ size_t graph_edges_before(const struct edge *edges, size_t count, int64_t before
  */
 size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size_t limit, struct edge *out);
 
-/* The embedding f of a node, `dimension` floats; all 0 for a node without edges. */
+/* The embedding f of a node, `dimension` floats; all 0 for a node without edges there. */
 void graph_user_embedding(const struct graph *graph, uint32_t user, float *out);
 void graph_item_embedding(const struct graph *graph, uint32_t item, float *out);
+
+/* Largest angle between a user's embedding and an exact recomputation, radians; see embedding_angle(). 0 for zeros. */
+float graph_user_angle(const struct graph *graph, uint32_t user);
 
 const struct graph_settings *graph_settings(const struct graph *graph);
 

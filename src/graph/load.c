@@ -1,12 +1,25 @@
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "graph/grow.h"
 #include "graph/state.h"
+
+enum {
+    AHEAD = 8,           /* nodes asked for before their edges are placed */
+    SMALL_GRAPH = 10000, /* edges; threads would not pay */
+};
+
+struct loaded_edge {
+    uint64_t sequence;
+    uint32_t user;
+    struct edge edge;
+};
 
 struct loading {
     struct graph *graph;
-    struct event *events; /* current ones, to be put in order */
+    struct loaded_edge *edges; /* as they are read, to be put in order */
     size_t count, capacity;
     int64_t told_ns;
 };
@@ -30,29 +43,52 @@ static int damaged(const struct graph *graph, const char *what, struct error *er
                      graph->settings.directory, what);
 }
 
+static void note_newest(struct graph *graph, uint32_t user, int64_t timestamp_ms)
+{
+    struct user_node *node = &graph->nodes.users[user];
+    if (timestamp_ms > node->newest_ms)
+        node->newest_ms = timestamp_ms;
+}
+
+static int load_hidden(struct graph *graph, uint32_t user, struct text value, struct error *err)
+{
+    if (value.size != 8 || user >= graph->nodes.user_ids.count)
+        return damaged(graph, "counts of a user that is not there", err);
+    note_newest(graph, user, (int64_t)bytes_get_64(value.data));
+    graph->nodes.users[user].hidden = true;
+    return SCAN_GO_ON;
+}
+
 static int load_counts(void *context, struct text key, struct text value, struct error *err)
 {
     struct graph *graph = ((struct loading *)context)->graph;
-    (void)key;
-    if (value.size != 16)
+    if (key.size == HIDDEN_KEY_SIZE && key.data[0] == 'h')
+        return load_hidden(graph, bytes_get_32(key.data + 1), value, err);
+    if (value.size != COUNTS_SIZE && value.size != COUNTS_SIZE - 8) /* those of before had no late events */
         return damaged(graph, "counts of a wrong size", err);
     graph->events = bytes_get_64(value.data);
     graph->newest_event_ms = (int64_t)bytes_get_64(value.data + 8);
+    graph->late_events = value.size == COUNTS_SIZE ? bytes_get_64(value.data + 16) : 0;
     return SCAN_GO_ON;
 }
 
 static int load_id(void *context, struct text key, struct text id, struct error *err)
 {
     struct loading *loading = context;
-    struct nodes *nodes = &loading->graph->nodes;
+    struct graph *graph = loading->graph;
     bool user = key.data[0] == 'u';
-    size_t count = user ? nodes->user_ids.count : nodes->item_ids.count;
-    if (key.size != 5 || bytes_get_32(key.data + 1) != count)
-        return damaged(loading->graph, "a gap in the node numbers", err);
-    tell_progress(loading, user ? "users" : "items", count);
+    uint32_t *count = user ? &graph->user_count : &graph->item_count;
+    if (key.size != 5 || bytes_get_32(key.data + 1) != *count)
+        return damaged(graph, "a gap in the node numbers", err);
+    uint32_t number = (*count)++;
+    tell_progress(loading, user ? "users" : "items", number);
     if (!user)
-        return nodes_add_item(nodes, id, err);
-    return id.size == 0 ? nodes_add_erased_user(nodes, err) : nodes_add_user(nodes, id, err);
+        return nodes_add_item(&graph->nodes, number, id, err);
+    if (id.size > 0)
+        return nodes_add_user(&graph->nodes, number, id, err);
+    if (order_push(&graph->free_users, (struct order_entry){.number = number}) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory while loading users");
+    return nodes_add_free_user(&graph->nodes, number, err);
 }
 
 static int load_item(void *context, struct text key, struct text value, struct error *err)
@@ -93,43 +129,126 @@ static int load_offset(void *context, struct text key, struct text value, struct
 static int load_pair(void *context, struct text key, struct text value, struct error *err)
 {
     struct loading *loading = context;
-    const struct nodes *nodes = &loading->graph->nodes;
+    struct graph *graph = loading->graph;
     struct event event;
     if (pair_decode(key, value, &event, err) != 0)
         return -1;
-    if (event.user >= nodes->user_ids.count || event.item >= nodes->item_ids.count)
-        return damaged(loading->graph, "an edge without its node", err);
-    if (!event_is_edge(event.kind))
+    if (event.user >= graph->nodes.user_ids.count || event.item >= graph->nodes.item_ids.count)
+        return damaged(graph, "an edge without its node", err);
+    note_newest(graph, event.user, event.timestamp_ms);
+    if (!event_is_edge(event.kind)) {
+        graph->nodes.users[event.user].hidden = true;
         return SCAN_GO_ON;
-    if (array_reserve(&loading->events, &loading->capacity, loading->count + 1, sizeof event) != 0)
+    }
+    if (grow(&loading->edges, &loading->capacity, loading->count + 1, sizeof *loading->edges) != 0)
         return error_set(err, ERROR_FATAL, "out of memory while loading %zu edges", loading->count);
-    loading->events[loading->count++] = event;
+    loading->edges[loading->count++] =
+        (struct loaded_edge){event.sequence, event.user, graph_edge_of(graph, &event, event.item)};
     tell_progress(loading, "edges read", loading->count);
     return SCAN_GO_ON;
 }
 
-static int compare_events(const void *a, const void *b)
+/* Sorting by one digit of a number, the lowest first, keeps the order of those before: after the last all is in order.
+ */
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
+
+struct place {
+    uint64_t key;
+    uint32_t at; /* in the loaded edges */
+};
+
+static void sort_by_digit(const struct place *from, struct place *to, size_t count, unsigned shift)
 {
-    const struct event *x = a, *y = b;
-    if (x->timestamp_ms != y->timestamp_ms)
-        return x->timestamp_ms < y->timestamp_ms ? -1 : 1;
-    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+    size_t starts[DIGITS + 1] = {0};
+    for (size_t i = 0; i < count; i++)
+        starts[(from[i].key >> shift & (DIGITS - 1)) + 1]++;
+    for (size_t digit = 0; digit < DIGITS; digit++)
+        starts[digit + 1] += starts[digit];
+    for (size_t i = 0; i < count; i++)
+        to[starts[from[i].key >> shift & (DIGITS - 1)]++] = from[i];
 }
 
-/* Oldest first, so that every node's edges are appended in order. */
+/* By key, stable; `other` is as large as `places`. Returns the one of the two that holds the result. */
+static struct place *sort_places(struct place *places, struct place *other, size_t count)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+    for (size_t i = 0; i < count; i++) {
+        least = places[i].key < least ? places[i].key : least;
+        most = places[i].key > most ? places[i].key : most;
+    }
+    for (size_t i = 0; i < count; i++)
+        places[i].key -= least;
+    for (unsigned shift = 0; shift < 64 && count > 0 && (most - least) >> shift > 0; shift += DIGIT_BITS) {
+        sort_by_digit(places, other, count, shift);
+        struct place *sorted = other;
+        other = places;
+        places = sorted;
+    }
+    return places;
+}
+
+/* Oldest first, those of one time as they came. */
+static struct place *order_edges(const struct loading *loading, struct place *places, struct place *other)
+{
+    for (size_t i = 0; i < loading->count; i++)
+        places[i] = (struct place){loading->edges[i].sequence, (uint32_t)i};
+    struct place *sorted = sort_places(places, other, loading->count);
+    for (size_t i = 0; i < loading->count; i++)
+        sorted[i].key = (uint64_t)loading->edges[sorted[i].at].edge.timestamp_ms;
+    return sort_places(sorted, sorted == places ? other : places, loading->count);
+}
+
+static int reserve_edges(struct loading *loading, struct error *err)
+{
+    struct nodes *nodes = &loading->graph->nodes;
+    uint32_t *of_users = calloc(nodes->user_ids.count + 1, sizeof *of_users);
+    uint32_t *of_items = calloc(nodes->item_ids.count + 1, sizeof *of_items);
+    int result = of_users == NULL || of_items == NULL ? error_set(err, ERROR_FATAL, "out of memory while loading") : 0;
+    for (size_t i = 0; i < loading->count && result == 0; i++) {
+        of_users[loading->edges[i].user]++;
+        of_items[loading->edges[i].edge.other]++;
+    }
+    if (result == 0)
+        result = nodes_reserve_edges(nodes, of_users, of_items, err);
+    free(of_users);
+    free(of_items);
+    return result;
+}
+
 static int place_edges(struct loading *loading, struct error *err)
 {
-    struct graph *graph = loading->graph;
-    if (loading->count > 0)
-        qsort(loading->events, loading->count, sizeof *loading->events, compare_events);
-    for (size_t i = 0; i < loading->count; i++) {
-        const struct event *event = &loading->events[i];
-        if (nodes_load_edge(&graph->nodes, event->user, graph_edge_of(graph, event, event->item), err) != 0)
-            return -1;
-        tell_progress(loading, "edges placed", i);
+    size_t size = (loading->count + 1) * sizeof(struct place);
+    struct place *places = malloc(size), *other = malloc(size);
+    int result = -1;
+    if (places == NULL || other == NULL || loading->count > UINT32_MAX) {
+        error_set(err, ERROR_FATAL, "out of memory while placing %zu edges", loading->count);
+        goto out;
     }
-    embedding_recompute(graph->nodes.embedding, NULL);
-    return 0;
+    if (reserve_edges(loading, err) != 0)
+        goto out;
+    const struct place *sorted = order_edges(loading, places, other);
+    for (size_t i = 0; i < loading->count; i++) {
+        if (i + AHEAD < loading->count) {
+            const struct loaded_edge *ahead = &loading->edges[sorted[i + AHEAD].at];
+            nodes_prefetch(&loading->graph->nodes, ahead->user, ahead->edge.other);
+        }
+        const struct loaded_edge *edge = &loading->edges[sorted[i].at];
+        nodes_load_edge(&loading->graph->nodes, edge->user, edge->edge);
+    }
+    result = 0;
+out:
+    free(places);
+    free(other);
+    return result;
+}
+
+static int embed_edges(struct loading *loading, struct error *err)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    struct pool *pool = loading->count < SMALL_GRAPH ? NULL : pool_create(processors > 1 ? (size_t)processors : 1);
+    int result = nodes_finish_load(&loading->graph->nodes, pool, err);
+    pool_destroy(pool);
+    return result;
 }
 
 int graph_load(struct graph *graph, struct error *err)
@@ -138,16 +257,16 @@ int graph_load(struct graph *graph, struct error *err)
         enum family family;
         int (*visit)(void *context, struct text key, struct text value, struct error *err);
     } parts[] = {
-        {FAMILY_COUNTS, load_counts}, {FAMILY_IDS, load_id},         {FAMILY_ITEMS, load_item},
-        {FAMILY_USERS, load_user},    {FAMILY_OFFSETS, load_offset}, {FAMILY_PAIRS, load_pair},
+        {FAMILY_IDS, load_id},     {FAMILY_COUNTS, load_counts},  {FAMILY_ITEMS, load_item},
+        {FAMILY_USERS, load_user}, {FAMILY_OFFSETS, load_offset}, {FAMILY_PAIRS, load_pair},
     };
     static const struct text all = {"", 0};
     struct loading loading = {.graph = graph, .told_ns = clock_monotonic_ns()};
     int result = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && result == 0; i++)
-        result = store_scan(&graph->store, parts[i].family, all, all, false, parts[i].visit, &loading, err);
+        result = store_scan(&graph->store, parts[i].family, all, all, parts[i].visit, &loading, err);
     if (result == 0)
         result = place_edges(&loading, err);
-    free(loading.events);
-    return result;
+    free(loading.edges);
+    return result == 0 ? embed_edges(&loading, err) : -1;
 }

@@ -1,13 +1,10 @@
 #include "graph/nodes.h"
 
-#include <stdio.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buffer.h"
-
-/* Operations on pushes that wait, an edge. */
-enum { PUSH_BUDGET = 256 };
+#include "graph/grow.h"
 
 static int out_of_memory(struct error *err)
 {
@@ -16,101 +13,121 @@ static int out_of_memory(struct error *err)
 
 int nodes_create(struct nodes *nodes, const struct graph_settings *settings, struct error *err)
 {
-    *nodes = (struct nodes){.dimension = settings->dimension};
-    nodes->embedding = embedding_create(&(struct embedding_settings){.layers = settings->layers,
-                                                                     .dimension = settings->dimension,
-                                                                     .epsilon = settings->push_threshold,
-                                                                     .budget = PUSH_BUDGET,
-                                                                     .seed = settings->seed},
-                                        err);
+    struct embedding_settings embedding = {
+        .layers = settings->layers,
+        .dimension = settings->dimension,
+        .epsilon = settings->push_threshold,
+        .budget = settings->push_budget,
+        .result = settings->result,
+        .normalise = settings->normalise,
+        .seed = settings->seed,
+    };
+    memcpy(embedding.weights, settings->weights, sizeof embedding.weights);
+    *nodes = (struct nodes){.settings = settings};
+    nodes->embedding = embedding_create(&embedding, err);
     return nodes->embedding == NULL ? -1 : 0;
+}
+
+static void free_edges(struct edges *edges)
+{
+    if (edges->at != NULL)
+        free(edges->at - edges->front);
 }
 
 void nodes_destroy(struct nodes *nodes)
 {
     for (size_t i = 0; i < nodes->user_ids.count; i++) {
-        free(nodes->users[i].edges.at);
+        free_edges(&nodes->users[i].edges);
         free(nodes->users[i].profile);
     }
     for (size_t i = 0; i < nodes->item_ids.count; i++) {
-        free(nodes->items[i].edges.at);
+        free_edges(&nodes->items[i].edges);
         free(nodes->items[i].description);
         free(nodes->items[i].values);
     }
     free(nodes->users);
     free(nodes->items);
-    table_free(&nodes->user_ids);
-    table_free(&nodes->item_ids);
+    ids_free(&nodes->user_ids);
+    ids_free(&nodes->item_ids);
     table_free(&nodes->attribute_values);
     embedding_destroy(nodes->embedding);
+    buffer_free(&nodes->key);
     *nodes = (struct nodes){0};
 }
 
-int nodes_add_user(struct nodes *nodes, struct text id, struct error *err)
+int nodes_add_free_user(struct nodes *nodes, uint32_t user, struct error *err)
 {
-    size_t number = nodes->user_ids.count;
-    if (array_reserve(&nodes->users, &nodes->user_capacity, number + 1, sizeof *nodes->users) != 0 ||
-        table_add(&nodes->user_ids, id) != number)
-        return out_of_memory(err);
-    nodes->users[number] = (struct user_node){.embedding = GRAPH_NONE};
-    return 0;
-}
-
-int nodes_add_erased_user(struct nodes *nodes, struct error *err)
-{
-    char name[24]; /* begins with NUL, which no id holds */
-    int length = snprintf(name + 1, sizeof name - 1, "%zu", nodes->user_ids.count);
-    name[0] = '\0';
-    if (nodes_add_user(nodes, (struct text){name, (size_t)length + 1}, err) != 0)
-        return -1;
-    nodes->users[nodes->user_ids.count - 1].erased = true;
-    nodes->erased_count++;
-    return 0;
-}
-
-int nodes_add_item(struct nodes *nodes, struct text id, struct error *err)
-{
-    size_t number = nodes->item_ids.count;
-    if (array_reserve(&nodes->items, &nodes->item_capacity, number + 1, sizeof *nodes->items) != 0 ||
-        table_add(&nodes->item_ids, id) != number)
-        return out_of_memory(err);
-    nodes->items[number] = (struct item_node){.embedding = GRAPH_NONE};
-    return 0;
-}
-
-/* Gives the node its place in the embeddings; the key is what its base vector is hashed from. */
-static int embed(struct nodes *nodes, uint32_t *number, const char *kind, struct text id, struct error *err)
-{
-    if (*number != GRAPH_NONE)
+    if (user < nodes->user_ids.count)
         return 0;
-    struct buffer key = {0};
-    buffer_append_string(&key, kind);
-    buffer_append_text(&key, id);
-    int result = buffer_check(&key, "adding a node", err);
-    if (result == 0)
-        result = embedding_add_node(nodes->embedding, buffer_text(&key), number, err);
-    buffer_free(&key);
-    return result;
+    if (grow(&nodes->users, &nodes->user_capacity, (size_t)user + 1, sizeof *nodes->users) != 0 ||
+        ids_reserve(&nodes->user_ids, (size_t)user + 1) != 0)
+        return out_of_memory(err);
+    nodes->users[user] = (struct user_node){.embedding = GRAPH_NONE, .newest_ms = -1};
+    return 0;
 }
 
-static int embed_ends(struct nodes *nodes, uint32_t user, uint32_t item, struct error *err)
+int nodes_add_user(struct nodes *nodes, uint32_t user, struct text id, struct error *err)
 {
-    if (embed(nodes, &nodes->users[user].embedding, "u:", table_key(&nodes->user_ids, user), err) != 0)
+    if (nodes_add_free_user(nodes, user, err) != 0)
         return -1;
-    return embed(nodes, &nodes->items[item].embedding, "i:", table_key(&nodes->item_ids, item), err);
+    return ids_put(&nodes->user_ids, user, id, ids_hash(id)) != 0 ? out_of_memory(err) : 0;
+}
+
+int nodes_add_item(struct nodes *nodes, uint32_t item, struct text id, struct error *err)
+{
+    if (grow(&nodes->items, &nodes->item_capacity, (size_t)item + 1, sizeof *nodes->items) != 0 ||
+        ids_put(&nodes->item_ids, item, id, ids_hash(id)) != 0)
+        return out_of_memory(err);
+    nodes->items[item] = (struct item_node){.embedding = GRAPH_NONE};
+    return 0;
+}
+
+/* Lists of edges. */
+
+/* Bytes that the allocator takes for a list, its own header included. */
+static size_t list_bytes(uint32_t capacity)
+{
+    return capacity == 0 ? 0 : (((size_t)capacity * sizeof(struct edge) + 8 + 15) & ~(size_t)15);
+}
+
+/* Another capacity, at least the count; the free places are at the end then. */
+static int resize_edges(struct nodes *nodes, struct edges *edges, uint32_t capacity)
+{
+    struct edge *all = edges->at == NULL ? NULL : edges->at - edges->front;
+    if (edges->front > 0)
+        memmove(all, edges->at, edges->count * sizeof *all);
+    nodes->edge_bytes += list_bytes(capacity) - list_bytes(edges->capacity);
+    if (capacity == 0) {
+        free(all);
+        *edges = (struct edges){0};
+        return 0;
+    }
+    all = realloc(all, capacity * sizeof *all);
+    if (all == NULL)
+        return -1;
+    *edges = (struct edges){.at = all, .count = edges->count, .capacity = capacity};
+    return 0;
+}
+
+static int make_room(struct nodes *nodes, struct edges *edges)
+{
+    if (edges->front + edges->count < edges->capacity)
+        return 0;
+    bool half_empty = edges->front > edges->capacity / 4;
+    return resize_edges(nodes, edges, half_empty ? edges->capacity : edges->capacity + edges->capacity / 4 + 1);
 }
 
 /* How many are not later than `timestamp_ms`: where an edge of that time goes, behind those that came before it. */
 static size_t edges_until(const struct edges *edges, int64_t timestamp_ms)
 {
-    if (timestamp_ms == INT64_MAX)
+    if (edges->count == 0 || edges->at[edges->count - 1].timestamp_ms <= timestamp_ms)
         return edges->count;
     return graph_edges_before(edges->at, edges->count, timestamp_ms + 1);
 }
 
-static int insert_edge(struct edges *edges, struct edge edge, struct error *err)
+static int insert_edge(struct nodes *nodes, struct edges *edges, struct edge edge, struct error *err)
 {
-    if (array_reserve(&edges->at, &edges->capacity, edges->count + 1, sizeof *edges->at) != 0)
+    if (make_room(nodes, edges) != 0)
         return out_of_memory(err);
     size_t place = edges_until(edges, edge.timestamp_ms);
     memmove(edges->at + place + 1, edges->at + place, (edges->count - place) * sizeof *edges->at);
@@ -119,62 +136,207 @@ static int insert_edge(struct edges *edges, struct edge edge, struct error *err)
     return 0;
 }
 
-static int take_edge(struct edges *edges, uint32_t other, int64_t timestamp_ms, struct error *err)
+static int take_edge(struct nodes *nodes, struct edges *edges, uint32_t other, int64_t timestamp_ms, struct edge *taken,
+                     struct error *err)
 {
     size_t place = graph_edges_before(edges->at, edges->count, timestamp_ms);
     while (place < edges->count && edges->at[place].timestamp_ms == timestamp_ms && edges->at[place].other != other)
         place++;
     if (place == edges->count || edges->at[place].timestamp_ms != timestamp_ms)
         return error_set(err, ERROR_FATAL, "graph in memory and store disagree about an edge: start the worker anew");
+    *taken = edges->at[place];
     edges->count--;
-    memmove(edges->at + place, edges->at + place + 1, (edges->count - place) * sizeof *edges->at);
+    if (place < edges->count / 2) {
+        memmove(edges->at + 1, edges->at, place * sizeof *edges->at);
+        edges->at++;
+        edges->front++;
+    } else {
+        memmove(edges->at + place, edges->at + place + 1, (edges->count - place) * sizeof *edges->at);
+    }
+    bool sparse = edges->count == 0 || edges->count < edges->capacity / 2;
+    if (sparse && resize_edges(nodes, edges, edges->count + edges->count / 4) != 0)
+        return out_of_memory(err);
     return 0;
 }
+
+static const struct edge *search(const struct edges *edges, uint32_t other)
+{
+    for (size_t i = edges->count; i > 0; i--)
+        if (edges->at[i - 1].other == other)
+            return &edges->at[i - 1];
+    return NULL;
+}
+
+const struct edge *nodes_find_edge(const struct nodes *nodes, uint32_t user, uint32_t item)
+{
+    if (user >= nodes->user_ids.count || item >= nodes->item_ids.count)
+        return NULL;
+    const struct edges *of_user = &nodes->users[user].edges, *of_item = &nodes->items[item].edges;
+    return of_user->count <= of_item->count ? search(of_user, item) : search(of_item, user);
+}
+
+void nodes_prefetch(const struct nodes *nodes, uint32_t user, uint32_t item)
+{
+    if (user < nodes->user_ids.count)
+        __builtin_prefetch(&nodes->users[user], 1);
+    if (item < nodes->item_ids.count)
+        __builtin_prefetch(&nodes->items[item], 1);
+}
+
+void nodes_prefetch_edges(const struct nodes *nodes, uint32_t user, uint32_t item)
+{
+    if (user < nodes->user_ids.count)
+        __builtin_prefetch(nodes->users[user].edges.at + nodes->users[user].edges.count, 1);
+    if (item < nodes->item_ids.count)
+        __builtin_prefetch(nodes->items[item].edges.at + nodes->items[item].edges.count, 1);
+}
+
+/* Places in the embeddings. */
+
+/* Gives the node its place; the key is what its base vector is hashed from. */
+static int embed(struct nodes *nodes, uint32_t *number, const char *kind, struct text id, struct error *err)
+{
+    if (*number != GRAPH_NONE)
+        return 0;
+    buffer_clear(&nodes->key);
+    buffer_append_string(&nodes->key, kind);
+    buffer_append_text(&nodes->key, id);
+    if (buffer_check(&nodes->key, "adding a node", err) != 0)
+        return -1;
+    return embedding_add_node(nodes->embedding, buffer_text(&nodes->key), number, err);
+}
+
+static int embed_ends(struct nodes *nodes, uint32_t user, uint32_t item, struct error *err)
+{
+    if (embed(nodes, &nodes->users[user].embedding, "u:", ids_text(&nodes->user_ids, user), err) != 0)
+        return -1;
+    return embed(nodes, &nodes->items[item].embedding, "i:", ids_text(&nodes->item_ids, item), err);
+}
+
+static bool is_embedded(const struct nodes *nodes, const struct edge *edge)
+{
+    return nodes->settings->edges == GRAPH_EDGES_ALL || edge->verdict == VERDICT_LIKE;
+}
+
+static int embed_edge(struct nodes *nodes, uint32_t user, uint32_t item, struct error *err)
+{
+    if (embed_ends(nodes, user, item, err) != 0)
+        return -1;
+    nodes->users[user].embedded++;
+    nodes->items[item].embedded++;
+    return embedding_add_edge(nodes->embedding, nodes->users[user].embedding, nodes->items[item].embedding, err);
+}
+
+static int leave(struct nodes *nodes, uint32_t *embedding, uint32_t *embedded, struct error *err)
+{
+    if (--*embedded > 0)
+        return 0;
+    uint32_t number = *embedding;
+    *embedding = GRAPH_NONE;
+    return embedding_remove_node(nodes->embedding, number, err);
+}
+
+static int unembed_edge(struct nodes *nodes, uint32_t user, uint32_t item, struct error *err)
+{
+    struct user_node *of_user = &nodes->users[user];
+    struct item_node *of_item = &nodes->items[item];
+    if (embedding_remove_edge(nodes->embedding, of_user->embedding, of_item->embedding, err) != 0 ||
+        leave(nodes, &of_user->embedding, &of_user->embedded, err) != 0)
+        return -1;
+    return leave(nodes, &of_item->embedding, &of_item->embedded, err);
+}
+
+/* Edges. */
 
 static int insert_at_both_ends(struct nodes *nodes, uint32_t user, struct edge edge, struct error *err)
 {
     uint32_t item = edge.other;
-    if (insert_edge(&nodes->users[user].edges, edge, err) != 0)
+    if (insert_edge(nodes, &nodes->users[user].edges, edge, err) != 0)
         return -1;
     edge.other = user;
-    return insert_edge(&nodes->items[item].edges, edge, err);
+    return insert_edge(nodes, &nodes->items[item].edges, edge, err);
 }
 
-static int take_at_both_ends(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms, struct error *err)
+static int take_at_both_ends(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms,
+                             struct edge *taken, struct error *err)
 {
-    if (take_edge(&nodes->users[user].edges, item, timestamp_ms, err) != 0)
+    if (take_edge(nodes, &nodes->users[user].edges, item, timestamp_ms, taken, err) != 0)
         return -1;
-    return take_edge(&nodes->items[item].edges, user, timestamp_ms, err);
-}
-
-int nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge, struct error *err)
-{
-    if (embed_ends(nodes, user, edge.other, err) != 0 || insert_at_both_ends(nodes, user, edge, err) != 0)
-        return -1;
-    nodes->edge_count++;
-    return embedding_load_edge(nodes->embedding, nodes->users[user].embedding, nodes->items[edge.other].embedding, err);
+    return take_edge(nodes, &nodes->items[item].edges, user, timestamp_ms, taken, err);
 }
 
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err)
 {
-    if (replaced_ms >= 0) { /* rated again: to the embeddings, which know no verdicts, nothing has changed */
-        if (take_at_both_ends(nodes, user, edge.other, replaced_ms, err) != 0)
+    bool was_embedded = false;
+    struct edge before;
+    if (replaced_ms >= 0) {
+        if (take_at_both_ends(nodes, user, edge.other, replaced_ms, &before, err) != 0)
             return -1;
-        return insert_at_both_ends(nodes, user, edge, err);
+        was_embedded = is_embedded(nodes, &before);
     }
-    if (embed_ends(nodes, user, edge.other, err) != 0 || insert_at_both_ends(nodes, user, edge, err) != 0)
+    if (insert_at_both_ends(nodes, user, edge, err) != 0)
         return -1;
-    nodes->edge_count++;
-    return embedding_add_edge(nodes->embedding, nodes->users[user].embedding, nodes->items[edge.other].embedding, err);
+    nodes->edge_count += replaced_ms < 0;
+    if (is_embedded(nodes, &edge) == was_embedded)
+        return 0;
+    return was_embedded ? unembed_edge(nodes, user, edge.other, err) : embed_edge(nodes, user, edge.other, err);
 }
 
 int nodes_remove_edge(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms, struct error *err)
 {
-    if (take_at_both_ends(nodes, user, item, timestamp_ms, err) != 0)
+    struct edge taken;
+    if (take_at_both_ends(nodes, user, item, timestamp_ms, &taken, err) != 0)
         return -1;
     nodes->edge_count--;
-    return embedding_remove_edge(nodes->embedding, nodes->users[user].embedding, nodes->items[item].embedding, err);
+    return is_embedded(nodes, &taken) ? unembed_edge(nodes, user, item, err) : 0;
 }
+
+int nodes_reserve_edges(struct nodes *nodes, const uint32_t *of_users, const uint32_t *of_items, struct error *err)
+{
+    for (size_t i = 0; i < nodes->user_ids.count; i++)
+        if (of_users[i] > 0 && resize_edges(nodes, &nodes->users[i].edges, of_users[i]) != 0)
+            return out_of_memory(err);
+    for (size_t i = 0; i < nodes->item_ids.count; i++)
+        if (of_items[i] > 0 && resize_edges(nodes, &nodes->items[i].edges, of_items[i]) != 0)
+            return out_of_memory(err);
+    return 0;
+}
+
+void nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge)
+{
+    struct edges *of_user = &nodes->users[user].edges, *of_item = &nodes->items[edge.other].edges;
+    of_user->at[of_user->count++] = edge;
+    edge.other = user;
+    of_item->at[of_item->count++] = edge;
+    nodes->edge_count++;
+}
+
+static int load_embedded(struct nodes *nodes, uint32_t user, struct error *err)
+{
+    struct user_node *node = &nodes->users[user];
+    for (size_t i = 0; i < node->edges.count; i++) {
+        const struct edge *edge = &node->edges.at[i];
+        if (!is_embedded(nodes, edge))
+            continue;
+        if (embed_ends(nodes, user, edge->other, err) != 0 ||
+            embedding_load_edge(nodes->embedding, node->embedding, nodes->items[edge->other].embedding, err) != 0)
+            return -1;
+        node->embedded++;
+        nodes->items[edge->other].embedded++;
+    }
+    return 0;
+}
+
+int nodes_finish_load(struct nodes *nodes, struct pool *pool, struct error *err)
+{
+    for (uint32_t user = 0; user < nodes->user_ids.count; user++)
+        if (load_embedded(nodes, user, err) != 0)
+            return -1;
+    embedding_recompute(nodes->embedding, pool);
+    return 0;
+}
+
+/* Descriptions. */
 
 static bool has_title(const struct description *description)
 {
@@ -201,8 +363,7 @@ static int add_values(struct nodes *nodes, struct item_node *node, size_t *capac
         buffer_append(key, rest.data, size);
         if (size > 0) {
             uint32_t number = key->failed ? TABLE_NONE : table_add(&nodes->attribute_values, buffer_text(key));
-            if (number == TABLE_NONE ||
-                array_reserve(&node->values, capacity, node->value_count + 1, sizeof *node->values) != 0)
+            if (number == TABLE_NONE || grow(&node->values, capacity, node->value_count + 1, sizeof *node->values) != 0)
                 return -1;
             node->values[node->value_count++] = number;
         }
@@ -231,8 +392,8 @@ static int number_values(struct nodes *nodes, struct item_node *node, struct err
         return 0;
 
     qsort(node->values, node->value_count, sizeof *node->values, compare_numbers);
-    size_t kept = 1;
-    for (size_t i = 1; i < node->value_count; i++)
+    uint32_t kept = 1;
+    for (uint32_t i = 1; i < node->value_count; i++)
         if (node->values[i] != node->values[kept - 1])
             node->values[kept++] = node->values[i];
     node->value_count = kept;
@@ -244,6 +405,7 @@ int nodes_describe_item(struct nodes *nodes, uint32_t item, struct description *
     struct item_node *node = &nodes->items[item];
     nodes->title_count -= has_title(node->description);
     nodes->title_count += has_title(description);
+    nodes->description_bytes += malloc_usable_size(description) - malloc_usable_size(node->description);
     free(node->description);
     node->description = description;
     return number_values(nodes, node, err);
@@ -251,28 +413,25 @@ int nodes_describe_item(struct nodes *nodes, uint32_t item, struct description *
 
 void nodes_describe_user(struct nodes *nodes, uint32_t user, struct description *profile)
 {
+    nodes->description_bytes += malloc_usable_size(profile) - malloc_usable_size(nodes->users[user].profile);
     free(nodes->users[user].profile);
     nodes->users[user].profile = profile;
 }
 
-int nodes_erase_user(struct nodes *nodes, uint32_t user, struct error *err)
+void nodes_erase_user(struct nodes *nodes, uint32_t user)
 {
     struct user_node *node = &nodes->users[user];
-    while (node->edges.count > 0) {
-        struct edge newest = node->edges.at[node->edges.count - 1];
-        if (nodes_remove_edge(nodes, user, newest.other, newest.timestamp_ms, err) != 0)
-            return -1;
-    }
-    free(node->edges.at);
-    node->edges = (struct edges){0};
     nodes_describe_user(nodes, user, NULL);
-    node->erased = true;
-    nodes->erased_count++;
-    return 0;
+    node->newest_ms = -1;
+    node->hidden = false;
+    ids_take(&nodes->user_ids, user);
 }
 
-void nodes_revive_user(struct nodes *nodes, uint32_t user)
+void nodes_memory(const struct nodes *nodes, struct graph_memory *memory)
 {
-    nodes->users[user].erased = false;
-    nodes->erased_count--;
+    memory->ids = ids_bytes(&nodes->user_ids) + ids_bytes(&nodes->item_ids);
+    memory->nodes = nodes->user_capacity * sizeof *nodes->users + nodes->item_capacity * sizeof *nodes->items;
+    memory->edges = nodes->edge_bytes;
+    memory->embeddings = embedding_bytes(nodes->embedding);
+    memory->descriptions = nodes->description_bytes;
 }

@@ -2,7 +2,7 @@
  * nodes.h - the graph's working copy in memory
  *
  * Users and items by number, every current edge at both ends in order of time, what is said about them, and their
- * embeddings. A node takes an embedding with its first edge only: one known by its title alone costs none.
+ * embeddings. A node has a place in the embeddings only while it has an edge there.
  *
  * Changes that fail for want of memory leave the copy incomplete; the store has it all, so the process must start anew.
  *
@@ -11,57 +11,79 @@
 #ifndef HEADRACE_GRAPH_NODES_H
 #define HEADRACE_GRAPH_NODES_H
 
+#include "base/buffer.h"
+#include "base/pool.h"
 #include "base/table.h"
 #include "graph/embedding.h"
 #include "graph/graph.h"
+#include "graph/ids.h"
 #include "graph/records.h"
 
 struct edges {
     struct edge *at; /* oldest first, ties in the order in which they came */
-    size_t count;
-    size_t capacity;
+    uint32_t count;
+    uint32_t front;    /* places free before the first: the oldest leave most often */
+    uint32_t capacity; /* places from at - front on */
 };
 
 struct user_node {
     struct edges edges;
     struct description *profile; /* NULL: none */
+    int64_t newest_ms;           /* of what ever concerned a pair and may still be stored; -1: nothing */
     uint32_t embedding;          /* its number there; GRAPH_NONE: none */
-    bool erased;                 /* the number stays taken, without anything behind it */
+    uint32_t embedded;           /* edges in the embeddings */
+    bool hidden;                 /* the store may hold records of pairs that have no edge here */
 };
 
 struct item_node {
     struct edges edges;
     struct description *description; /* NULL: none */
     uint32_t *values;                /* (value_count) numbers of its attribute values, ascending */
-    size_t value_count;
+    uint32_t value_count;
     uint32_t embedding;
+    uint32_t embedded;
 };
 
 struct nodes {
-    struct table user_ids, item_ids; /* a node's number is its id's */
-    struct user_node *users;         /* (user_ids.count) */
-    struct item_node *items;         /* (item_ids.count) */
+    const struct graph_settings *settings;
+    struct ids user_ids, item_ids; /* a node's number is its id's; a user's number without id is free */
+    struct user_node *users;       /* (user_ids.count) */
+    struct item_node *items;       /* (item_ids.count) */
     size_t user_capacity, item_capacity;
     struct table attribute_values; /* "name", 0, "value" */
     struct embedding *embedding;
-    size_t dimension;
-    uint64_t edge_count, title_count, erased_count;
+    struct buffer key; /* scratch */
+    uint64_t edge_count, title_count;
+    size_t edge_bytes, description_bytes; /* as allocated */
 };
 
+/* The settings must outlive the nodes. */
 int nodes_create(struct nodes *nodes, const struct graph_settings *settings, struct error *err);
 void nodes_destroy(struct nodes *nodes);
 
-/* The id must be new; its number is one above the last. */
-int nodes_add_user(struct nodes *nodes, struct text id, struct error *err);
-int nodes_add_item(struct nodes *nodes, struct text id, struct error *err);
+/* The number is free, or one above the last. */
+int nodes_add_user(struct nodes *nodes, uint32_t user, struct text id, struct error *err);
+int nodes_add_item(struct nodes *nodes, uint32_t item, struct text id, struct error *err);
 
-/* A number whose user was erased before the last start: its id is known to nobody. */
-int nodes_add_erased_user(struct nodes *nodes, struct error *err);
+/* Makes the number known without a user. */
+int nodes_add_free_user(struct nodes *nodes, uint32_t user, struct error *err);
 
-/* Bulk load: in order of time, each pair once; then embedding_recompute(). `edge` is as seen from the user. */
-int nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge, struct error *err);
+/* The pair's edge as it stands in the shorter of both lists; NULL: none. Only `other` is that of the list. */
+const struct edge *nodes_find_edge(const struct nodes *nodes, uint32_t user, uint32_t item);
 
-/* `replaced_ms` is the time of the pair's present edge, which goes; -1: there is none. */
+/* Asks for what a change of the pair's edge will touch: the nodes first, later what they point to. */
+void nodes_prefetch(const struct nodes *nodes, uint32_t user, uint32_t item);
+void nodes_prefetch_edges(const struct nodes *nodes, uint32_t user, uint32_t item);
+
+/*
+ * Bulk load: room at both ends is reserved first, for as many edges as will come; then each pair once, in order of
+ * time. nodes_finish_load() brings them into the embeddings.
+ */
+int nodes_reserve_edges(struct nodes *nodes, const uint32_t *of_users, const uint32_t *of_items, struct error *err);
+void nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge);
+int nodes_finish_load(struct nodes *nodes, struct pool *pool, struct error *err);
+
+/* `edge` is as seen from the user. `replaced_ms` is the time of the pair's present edge, which goes; -1: none is. */
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err);
 int nodes_remove_edge(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms, struct error *err);
 
@@ -69,7 +91,9 @@ int nodes_remove_edge(struct nodes *nodes, uint32_t user, uint32_t item, int64_t
 int nodes_describe_item(struct nodes *nodes, uint32_t item, struct description *description, struct error *err);
 void nodes_describe_user(struct nodes *nodes, uint32_t user, struct description *profile);
 
-int nodes_erase_user(struct nodes *nodes, uint32_t user, struct error *err);
-void nodes_revive_user(struct nodes *nodes, uint32_t user);
+/* The user has no edges any more; the number is free then. */
+void nodes_erase_user(struct nodes *nodes, uint32_t user);
+
+void nodes_memory(const struct nodes *nodes, struct graph_memory *memory);
 
 #endif

@@ -7,31 +7,6 @@
 static const uint64_t no_value_bits = 0x7ff8000000000000u;
 static const uint32_t no_title = UINT32_MAX;
 
-void bytes_put_32(uint8_t out[4], uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        out[i] = (uint8_t)(value >> (24 - 8 * i));
-}
-
-void bytes_put_64(uint8_t out[8], uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        out[i] = (uint8_t)(value >> (56 - 8 * i));
-}
-
-uint32_t bytes_get_32(const void *bytes)
-{
-    uint32_t value = 0;
-    for (int i = 0; i < 4; i++)
-        value = value << 8 | ((const uint8_t *)bytes)[i];
-    return value;
-}
-
-uint64_t bytes_get_64(const void *bytes)
-{
-    return (uint64_t)bytes_get_32(bytes) << 32 | bytes_get_32((const uint8_t *)bytes + 4);
-}
-
 bool event_is_edge(uint8_t kind)
 {
     return kind == INTERACTION_RATING || kind == INTERACTION_CLICK || kind == INTERACTION_LIKE ||
@@ -124,6 +99,11 @@ int pair_decode(struct text key, struct text value, struct event *event, struct 
         .value = get_value(value.data + 18),
     };
     return 0;
+}
+
+void hidden_key(uint8_t out[HIDDEN_KEY_SIZE], uint32_t user)
+{
+    event_prefix(out, 'h', user);
 }
 
 void partition_key(struct buffer *out, const char *topic, int32_t partition)

@@ -1,9 +1,9 @@
-#include <float.h>
-#include <math.h>
+#include "graph/staging.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/state.h"
+#include "graph/grow.h"
 
 static int out_of_memory(struct error *err)
 {
@@ -15,29 +15,28 @@ static struct text view(const uint8_t *bytes, size_t size)
     return (struct text){(const char *)bytes, size};
 }
 
-/* Whether a change may be staged now; makes room for two (a returning user is one more). */
-static int begin(struct graph *graph, struct error *err)
+int staging_begin(struct graph *graph, struct error *err)
 {
-    struct staged *staged = &graph->staged;
     if (graph->settings.read_only)
         return error_set(err, ERROR_FATAL, "the store %s is open for reading only", graph->settings.directory);
     if (graph->store.failed)
         return error_set(err, ERROR_RETRY, "the last batch has not been written to the store %s yet",
                          graph->settings.directory);
-    if (array_reserve(&staged->changes, &staged->change_capacity, staged->change_count + 2, sizeof *staged->changes) !=
-            0 ||
-        array_reserve(&staged->erasures, &staged->erasure_capacity, staged->erasure_count + 1,
-                      sizeof *staged->erasures) != 0)
-        return out_of_memory(err);
     return 0;
 }
 
-static void append_change(struct graph *graph, struct change change)
+static int append_change(struct graph *graph, struct change change, struct error *err)
 {
-    graph->staged.changes[graph->staged.change_count++] = change;
+    struct staged *staged = &graph->staged;
+    if (array_reserve(&staged->changes, &staged->change_capacity, staged->change_count + 1, sizeof change) != 0)
+        return out_of_memory(err);
+    staged->changes[staged->change_count++] = change;
+    return 0;
 }
 
-static int check_id(const char *kind, struct text id, struct error *err)
+/* Names and numbers. */
+
+int staging_check_id(const char *kind, struct text id, struct error *err)
 {
     if (id.size == 0)
         return error_set(err, ERROR_BAD_INPUT, "the %s id is empty", kind);
@@ -53,144 +52,242 @@ static void put_id(struct graph *graph, char kind, uint32_t number, struct text 
     store_put(&graph->store, FAMILY_IDS, view(key, sizeof key), id);
 }
 
-/* The number of an id, committed or staged; GRAPH_NONE: new. */
-static uint32_t find_number(const struct table *committed, const struct table *staged, struct text id)
+static uint32_t find_number(const struct ids *committed, const struct staged_names *staged, struct text id,
+                            uint64_t hash)
 {
-    uint32_t number = table_find(committed, id);
-    if (number != TABLE_NONE)
-        return number;
-    number = table_find(staged, id);
-    return number == TABLE_NONE ? GRAPH_NONE : (uint32_t)committed->count + number;
+    uint32_t name = ids_find(&staged->ids, id, hash);
+    return name != IDS_NONE ? staged->numbers[name] : ids_find(committed, id, hash);
 }
 
-static int take_number(struct graph *graph, char kind, const struct table *committed, struct table *staged,
-                       struct text id, uint32_t *number, struct error *err)
+uint32_t staging_find_user(const struct graph *graph, struct text id, uint64_t hash)
 {
-    *number = find_number(committed, staged, id);
-    if (*number != GRAPH_NONE)
-        return 0;
-    if (committed->count + staged->count >= GRAPH_NONE - 1)
-        return error_set(err, ERROR_FATAL, "the graph is full: no node number is left");
-    uint32_t added = table_add(staged, id);
-    if (added == TABLE_NONE)
-        return out_of_memory(err);
-    *number = (uint32_t)committed->count + added;
-    put_id(graph, kind, *number, id);
-    return 0;
+    return find_number(&graph->nodes.user_ids, &graph->staged.users, id, hash);
 }
 
-static bool is_erased(const struct graph *graph, uint32_t user)
+uint32_t staging_find_item(const struct graph *graph, struct text id, uint64_t hash)
 {
-    const struct staged *staged = &graph->staged;
-    for (size_t i = staged->erasure_count; i > 0; i--)
-        if (staged->erasures[i - 1].user == user)
-            return staged->erasures[i - 1].erased;
-    return user < graph->nodes.user_ids.count && graph->nodes.users[user].erased;
+    return find_number(&graph->nodes.item_ids, &graph->staged.items, id, hash);
 }
 
-static void set_erased(struct graph *graph, uint32_t user, bool erased)
+/* From now on the id has this number in the batch. */
+static int name_number(struct staged_names *staged, struct text id, uint64_t hash, uint32_t number, uint32_t *name,
+                       struct error *err)
 {
-    graph->staged.erasures[graph->staged.erasure_count++] = (struct erasure){user, erased};
-    append_change(graph, (struct change){.kind = erased ? CHANGE_ERASE_USER : CHANGE_REVIVE_USER, .node = user});
-}
-
-static int take_user(struct graph *graph, struct text id, uint32_t *user, struct error *err)
-{
-    if (take_number(graph, 'u', &graph->nodes.user_ids, &graph->staged.user_ids, id, user, err) != 0)
-        return -1;
-    if (is_erased(graph, *user)) {
-        put_id(graph, 'u', *user, id);
-        set_erased(graph, *user, false);
+    *name = ids_find(&staged->ids, id, hash);
+    if (*name == IDS_NONE) {
+        *name = (uint32_t)staged->ids.count;
+        if (array_reserve(&staged->numbers, &staged->capacity, (size_t)*name + 1, sizeof *staged->numbers) != 0 ||
+            ids_put(&staged->ids, *name, id, hash) != 0)
+            return out_of_memory(err);
     }
+    staged->numbers[*name] = number;
     return 0;
 }
 
-static int take_item(struct graph *graph, struct text id, uint32_t *item, struct error *err)
+int staging_add_user(struct graph *graph, struct text id, uint64_t hash, uint32_t *user, struct error *err)
 {
-    return take_number(graph, 'i', &graph->nodes.item_ids, &graph->staged.item_ids, id, item, err);
+    uint32_t name;
+    if (graph->free_users.count > 0)
+        *user = (uint32_t)order_pop(&graph->free_users).number;
+    else if (graph->user_count < GRAPH_NONE - 1)
+        *user = graph->user_count++;
+    else
+        return error_set(err, ERROR_FATAL, "the graph is full: no number is left for a user");
+    uint32_t at = overlay_node(&graph->staged.overlay, END_USER, *user);
+    if (at == OVERLAY_NONE)
+        return out_of_memory(err);
+    if (name_number(&graph->staged.users, id, hash, *user, &name, err) != 0)
+        return -1;
+    graph->staged.overlay.nodes[at].name = name;
+    graph->staged.overlay.nodes[at].fresh = true;
+    put_id(graph, 'u', *user, id);
+    return append_change(graph, (struct change){.kind = CHANGE_ADD_USER, .node = *user, .name = name}, err);
 }
 
-static int check_interaction(const struct interaction *interaction, struct error *err)
+int staging_add_item(struct graph *graph, struct text id, uint64_t hash, uint32_t *item, struct error *err)
 {
-    if (check_id("user", interaction->user_id, err) != 0 || check_id("item", interaction->item_id, err) != 0)
+    uint32_t name;
+    if (graph->item_count >= GRAPH_NONE - 1)
+        return error_set(err, ERROR_FATAL, "the graph is full: no number is left for an item");
+    *item = graph->item_count++;
+    if (name_number(&graph->staged.items, id, hash, *item, &name, err) != 0)
         return -1;
-    if (interaction->timestamp_ms < 0)
-        return error_set(err, ERROR_BAD_INPUT, "the timestamp %lld is negative", (long long)interaction->timestamp_ms);
-    if (interaction->has_value && !(fabs(interaction->value) <= FLT_MAX))
-        return error_set(err, ERROR_BAD_INPUT, "the value %g is not a finite number that fits a float",
-                         interaction->value);
+    put_id(graph, 'i', *item, id);
+    return append_change(graph, (struct change){.kind = CHANGE_ADD_ITEM, .node = *item, .name = name}, err);
+}
+
+/* Edges. */
+
+int staging_set_edge(struct graph *graph, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err)
+{
+    struct change change = {.kind = CHANGE_SET_EDGE, .node = user, .edge = edge, .replaced_ms = replaced_ms};
+    if (append_change(graph, change, err) != 0 || overlay_set_edge(&graph->staged.overlay, user, edge, err) != 0)
+        return -1;
+    return limits_edge_changed(graph, user, edge.other, replaced_ms >= 0, err);
+}
+
+int staging_remove_edge(struct graph *graph, uint32_t user, uint32_t item, int64_t removed_ms, int64_t newest_ms,
+                        struct error *err)
+{
+    struct change change = {
+        .kind = CHANGE_REMOVE_EDGE, .node = user, .edge = {.other = item}, .replaced_ms = removed_ms};
+    if (append_change(graph, change, err) != 0 ||
+        overlay_clear_edge(&graph->staged.overlay, user, item, newest_ms, err) != 0)
+        return -1;
+    return limits_edge_changed(graph, user, item, true, err);
+}
+
+/* The user has history without pairs now. */
+static void mark_hidden(struct graph *graph, uint32_t user)
+{
+    struct overlay_node *node = overlay_find_node(&graph->staged.overlay, END_USER, user);
+    uint8_t key[HIDDEN_KEY_SIZE], value[8];
+    node->hidden = true;
+    hidden_key(key, user);
+    bytes_put_64(value, (uint64_t)node->newest_ms);
+    store_put(&graph->store, FAMILY_COUNTS, view(key, sizeof key), view(value, sizeof value));
+}
+
+int staging_take_edge(struct graph *graph, uint32_t user, uint32_t item, int64_t removed_ms, bool history,
+                      struct error *err)
+{
+    uint8_t key[PAIR_KEY_SIZE];
+    pair_key(key, user, item);
+    store_delete(&graph->store, FAMILY_PAIRS, view(key, sizeof key));
+    if (staging_remove_edge(graph, user, item, removed_ms, -1, err) != 0)
+        return -1;
+    if (history)
+        mark_hidden(graph, user);
     return 0;
 }
 
-static struct event event_of(const struct graph *graph, const struct interaction *interaction, uint32_t user,
-                             uint32_t item)
+/* Users who leave. */
+
+static int collect_key(void *context, struct text key, struct text value, struct error *err)
 {
-    bool known = interaction->kind > INTERACTION_UNKNOWN && interaction->kind <= INTERACTION_REMOVE;
-    int8_t label = interaction->label ? EVENT_LABEL_YES : EVENT_LABEL_NO;
-    return (struct event){
-        .user = user,
-        .item = item,
-        .timestamp_ms = interaction->timestamp_ms,
-        .sequence = graph->events + graph->staged.events,
-        .kind = (uint8_t)(known ? interaction->kind : INTERACTION_UNKNOWN),
-        .label = interaction->has_label ? label : EVENT_LABEL_NONE,
-        .value = interaction->has_value ? interaction->value : (double)NAN,
-    };
+    (void)value;
+    buffer_append_text(context, key);
+    return buffer_check(context, "erasing a user", err);
 }
 
-/* Makes the event the newest of its pair, if it is. */
-static int stage_pair(struct graph *graph, const struct event *event, struct error *err)
+static void delete_keys(struct graph *graph, enum family family, const struct buffer *keys, size_t key_size)
 {
-    uint8_t key[PAIR_KEY_SIZE], value[PAIR_VALUE_SIZE];
-    bool found;
-    struct event newest = {.kind = INTERACTION_UNKNOWN};
-    pair_key(key, event->user, event->item);
-    if (store_get(&graph->store, FAMILY_PAIRS, view(key, sizeof key), &graph->record, &found, err) != 0 ||
-        (found && pair_decode(view(key, sizeof key), buffer_text(&graph->record), &newest, err) != 0))
+    for (size_t at = 0; at + key_size <= keys->size; at += key_size)
+        store_delete(&graph->store, family, view(keys->data + at, key_size));
+}
+
+/* What the store has of the user: found first, as that may fail. */
+static int delete_stored(struct graph *graph, uint32_t user, struct error *err)
+{
+    struct buffer *events = &graph->record, *pairs = &graph->key;
+    uint8_t history[EVENT_PREFIX_SIZE], others[EVENT_PREFIX_SIZE], number[4];
+    event_prefix(history, 'h', user);
+    event_prefix(others, 'o', user);
+    bytes_put_32(number, user);
+    struct text of_history = view(history, sizeof history), of_others = view(others, sizeof others);
+    struct text of_pairs = view(number, sizeof number);
+    buffer_clear(events);
+    buffer_clear(pairs);
+    if (store_scan(&graph->store, FAMILY_EDGES, of_history, of_history, collect_key, events, err) != 0 ||
+        store_scan(&graph->store, FAMILY_EDGES, of_others, of_others, collect_key, events, err) != 0 ||
+        store_scan(&graph->store, FAMILY_PAIRS, of_pairs, of_pairs, collect_key, pairs, err) != 0)
         return -1;
-    if (found && event->timestamp_ms < newest.timestamp_ms)
+    delete_keys(graph, FAMILY_EDGES, events, EVENT_KEY_SIZE);
+    delete_keys(graph, FAMILY_PAIRS, pairs, PAIR_KEY_SIZE);
+    return 0;
+}
+
+static void delete_staged(struct graph *graph, const struct overlay_node *node)
+{
+    struct overlay *overlay = &graph->staged.overlay;
+    uint8_t key[EVENT_KEY_SIZE], value[EVENT_VALUE_SIZE], pair[PAIR_KEY_SIZE];
+    for (uint32_t at = node->last_event; at != OVERLAY_NONE; at = overlay->events[at].before) {
+        struct overlay_event *staged = &overlay->events[at];
+        struct overlay_pair *touched = overlay_find_pair(overlay, staged->event.user, staged->event.item);
+        staged->gone = true;
+        event_encode(&staged->event, key, value);
+        store_delete(&graph->store, FAMILY_EDGES, view(key, sizeof key));
+        if (touched == NULL)
+            continue;
+        pair_key(pair, staged->event.user, staged->event.item);
+        store_delete(&graph->store, FAMILY_PAIRS, view(pair, sizeof pair));
+        touched->newest_ms = -1;
+    }
+}
+
+/* Records that are one a user. */
+static void delete_singles(struct graph *graph, uint32_t user)
+{
+    uint8_t number[4], hidden[HIDDEN_KEY_SIZE];
+    bytes_put_32(number, user);
+    hidden_key(hidden, user);
+    store_delete(&graph->store, FAMILY_USERS, view(number, sizeof number));
+    store_delete(&graph->store, FAMILY_COUNTS, view(hidden, sizeof hidden));
+    put_id(graph, 'u', user, text_of(""));
+}
+
+static int remove_all_edges(struct graph *graph, uint32_t at, struct error *err)
+{
+    struct overlay *overlay = &graph->staged.overlay;
+    uint32_t user = overlay->nodes[at].number;
+    struct edge edge;
+    while (overlay_newest(overlay, at, &edge))
+        if (staging_remove_edge(graph, user, edge.other, edge.timestamp_ms, -1, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* The id leads nowhere for the rest of the batch. */
+static int unname(struct graph *graph, const struct overlay_node *node, struct error *err)
+{
+    struct staged_names *staged = &graph->staged.users;
+    if (node->name != OVERLAY_NONE) {
+        staged->numbers[node->name] = GRAPH_NONE;
         return 0;
+    }
+    uint32_t name;
+    struct text id = ids_text(&graph->nodes.user_ids, node->number);
+    return name_number(staged, id, ids_hash(id), GRAPH_NONE, &name, err);
+}
 
-    pair_encode(event, value);
-    store_put(&graph->store, FAMILY_PAIRS, view(key, sizeof key), view(value, sizeof value));
-    bool had_edge = event_is_edge(newest.kind);
-    if (event_is_edge(event->kind) || had_edge)
-        append_change(graph, (struct change){
-                                 .kind = event_is_edge(event->kind) ? CHANGE_SET_EDGE : CHANGE_REMOVE_EDGE,
-                                 .node = event->user,
-                                 .edge = graph_edge_of(graph, event, event->item),
-                                 .replaced_ms = had_edge ? newest.timestamp_ms : -1,
-                             });
+int staging_erase_user(struct graph *graph, uint32_t user, struct error *err)
+{
+    struct overlay *overlay = &graph->staged.overlay;
+    uint32_t at = overlay_node(overlay, END_USER, user);
+    if (at == OVERLAY_NONE)
+        return out_of_memory(err);
+    if (!overlay->nodes[at].fresh && delete_stored(graph, user, err) != 0)
+        return -1;
+    delete_staged(graph, &overlay->nodes[at]);
+    delete_singles(graph, user);
+    if (remove_all_edges(graph, at, err) != 0 || unname(graph, &overlay->nodes[at], err) != 0 ||
+        append_change(graph, (struct change){.kind = CHANGE_ERASE_USER, .node = user}, err) != 0)
+        return -1;
+    if (order_push(&graph->free_users, (struct order_entry){.number = user}) != 0)
+        return out_of_memory(err);
+    limits_forget_user(graph, user);
+    struct overlay_node *node = &overlay->nodes[at];
+    node->name = node->last_event = OVERLAY_NONE;
+    node->newest_ms = -1;
+    node->hidden = false;
+    node->fresh = true;
     return 0;
 }
 
-int graph_put_interaction(struct graph *graph, const struct interaction *interaction, struct error *err)
+int graph_erase_user(struct graph *graph, struct text user_id, struct error *err)
 {
-    uint32_t user, item;
-    if (check_interaction(interaction, err) != 0 || begin(graph, err) != 0 ||
-        take_user(graph, interaction->user_id, &user, err) != 0 ||
-        take_item(graph, interaction->item_id, &item, err) != 0)
+    if (staging_check_id("user", user_id, err) != 0 || staging_begin(graph, err) != 0)
         return -1;
-
-    uint8_t key[EVENT_KEY_SIZE], value[EVENT_VALUE_SIZE];
-    struct event event = event_of(graph, interaction, user, item);
-    event_encode(&event, key, value);
-    bool repeated;
-    if (store_get(&graph->store, FAMILY_EDGES, view(key, sizeof key), &graph->record, &repeated, err) != 0)
-        return -1;
-    if (repeated)
+    uint32_t user = staging_find_user(graph, user_id, ids_hash(user_id));
+    if (user == GRAPH_NONE)
         return 0;
-
-    bool counts_for_pair = event_is_edge(event.kind) || event.kind == INTERACTION_REMOVE;
-    if (counts_for_pair && stage_pair(graph, &event, err) != 0)
+    if (staging_erase_user(graph, user, err) != 0)
         return -1;
-    store_put(&graph->store, FAMILY_EDGES, view(key, sizeof key), view(value, sizeof value));
-    graph->staged.events++;
-    if (event.timestamp_ms > graph->staged.newest_event_ms)
-        graph->staged.newest_event_ms = event.timestamp_ms;
     graph->staged.count++;
     return 0;
 }
+
+/* Descriptions. */
 
 /* Puts the description under the node's number and stages it for the working copy. */
 static int stage_description(struct graph *graph, enum family family, uint32_t node, struct text title,
@@ -206,20 +303,26 @@ static int stage_description(struct graph *graph, enum family family, uint32_t n
     uint8_t key[4];
     bytes_put_32(key, node);
     store_put(&graph->store, family, view(key, sizeof key), buffer_text(&graph->record));
-    append_change(graph, (struct change){
-                             .kind = family == FAMILY_ITEMS ? CHANGE_DESCRIBE_ITEM : CHANGE_DESCRIBE_USER,
-                             .node = node,
-                             .description = description,
-                         });
+    struct change change = {
+        .kind = family == FAMILY_ITEMS ? CHANGE_DESCRIBE_ITEM : CHANGE_DESCRIBE_USER,
+        .node = node,
+        .description = description,
+    };
+    if (append_change(graph, change, err) != 0) {
+        free(description);
+        return -1;
+    }
     graph->staged.count++;
     return 0;
 }
 
 int graph_put_item(struct graph *graph, const struct item *item, struct error *err)
 {
-    uint32_t number;
-    if (check_id("item", item->item_id, err) != 0 || begin(graph, err) != 0 ||
-        take_item(graph, item->item_id, &number, err) != 0)
+    if (staging_check_id("item", item->item_id, err) != 0 || staging_begin(graph, err) != 0)
+        return -1;
+    uint64_t hash = ids_hash(item->item_id);
+    uint32_t number = staging_find_item(graph, item->item_id, hash);
+    if (number == GRAPH_NONE && staging_add_item(graph, item->item_id, hash, &number, err) != 0)
         return -1;
     struct text title = item->title.size == 0 ? (struct text){0} : item->title;
     return stage_description(graph, FAMILY_ITEMS, number, title, item->attributes, item->attribute_count, err);
@@ -227,70 +330,32 @@ int graph_put_item(struct graph *graph, const struct item *item, struct error *e
 
 int graph_put_user(struct graph *graph, const struct user *user, struct error *err)
 {
-    uint32_t number;
-    if (check_id("user", user->user_id, err) != 0 || begin(graph, err) != 0 ||
-        take_user(graph, user->user_id, &number, err) != 0)
+    if (staging_check_id("user", user->user_id, err) != 0 || staging_begin(graph, err) != 0)
+        return -1;
+    uint64_t hash = ids_hash(user->user_id);
+    uint32_t number = staging_find_user(graph, user->user_id, hash);
+    if (number == GRAPH_NONE && staging_add_user(graph, user->user_id, hash, &number, err) != 0)
         return -1;
     return stage_description(graph, FAMILY_USERS, number, (struct text){0}, user->profile, user->profile_count, err);
 }
 
 int graph_delete_item(struct graph *graph, struct text item_id, struct error *err)
 {
-    if (check_id("item", item_id, err) != 0 || begin(graph, err) != 0)
+    if (staging_check_id("item", item_id, err) != 0 || staging_begin(graph, err) != 0)
         return -1;
-    uint32_t item = find_number(&graph->nodes.item_ids, &graph->staged.item_ids, item_id);
+    uint32_t item = staging_find_item(graph, item_id, ids_hash(item_id));
     if (item == GRAPH_NONE)
         return 0;
     uint8_t key[4];
     bytes_put_32(key, item);
     store_delete(&graph->store, FAMILY_ITEMS, view(key, sizeof key));
-    append_change(graph, (struct change){.kind = CHANGE_DESCRIBE_ITEM, .node = item});
+    if (append_change(graph, (struct change){.kind = CHANGE_DESCRIBE_ITEM, .node = item}, err) != 0)
+        return -1;
     graph->staged.count++;
     return 0;
 }
 
-static int collect_key(void *context, struct text key, struct text value, struct error *err)
-{
-    (void)value;
-    buffer_append_text(context, key);
-    return buffer_check(context, "erasing a user", err);
-}
-
-/* Deletes all keys of `key_size` bytes that begin with `prefix`, staged ones included. */
-static int delete_prefix(struct graph *graph, enum family family, struct text prefix, size_t key_size,
-                         struct error *err)
-{
-    struct buffer *keys = &graph->record;
-    buffer_clear(keys);
-    if (store_scan(&graph->store, family, prefix, prefix, true, collect_key, keys, err) != 0)
-        return -1;
-    for (size_t at = 0; at + key_size <= keys->size; at += key_size)
-        store_delete(&graph->store, family, view(keys->data + at, key_size));
-    return 0;
-}
-
-int graph_erase_user(struct graph *graph, struct text user_id, struct error *err)
-{
-    if (check_id("user", user_id, err) != 0 || begin(graph, err) != 0)
-        return -1;
-    uint32_t user = find_number(&graph->nodes.user_ids, &graph->staged.user_ids, user_id);
-    if (user == GRAPH_NONE || is_erased(graph, user))
-        return 0;
-
-    uint8_t history[EVENT_PREFIX_SIZE], others[EVENT_PREFIX_SIZE], number[4];
-    event_prefix(history, 'h', user);
-    event_prefix(others, 'o', user);
-    bytes_put_32(number, user);
-    if (delete_prefix(graph, FAMILY_EDGES, view(history, sizeof history), EVENT_KEY_SIZE, err) != 0 ||
-        delete_prefix(graph, FAMILY_EDGES, view(others, sizeof others), EVENT_KEY_SIZE, err) != 0 ||
-        delete_prefix(graph, FAMILY_PAIRS, view(number, sizeof number), PAIR_KEY_SIZE, err) != 0)
-        return -1;
-    store_delete(&graph->store, FAMILY_USERS, view(number, sizeof number));
-    put_id(graph, 'u', user, text_of(""));
-    set_erased(graph, user, true);
-    graph->staged.count++;
-    return 0;
-}
+/* Offsets and dead letters. */
 
 static int check_topic(const char *topic, int32_t partition, int64_t offset, struct error *err)
 {
@@ -302,7 +367,7 @@ static int check_topic(const char *topic, int32_t partition, int64_t offset, str
 
 int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset, struct error *err)
 {
-    if (check_topic(topic, partition, next_offset, err) != 0 || begin(graph, err) != 0)
+    if (check_topic(topic, partition, next_offset, err) != 0 || staging_begin(graph, err) != 0)
         return -1;
     buffer_clear(&graph->key);
     partition_key(&graph->key, topic, partition);
@@ -314,7 +379,9 @@ int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, 
     uint8_t value[8];
     bytes_put_64(value, (uint64_t)next_offset);
     store_put(&graph->store, FAMILY_OFFSETS, buffer_text(&graph->key), view(value, sizeof value));
-    append_change(graph, (struct change){.kind = CHANGE_OFFSET, .node = number, .next_offset = next_offset});
+    struct change change = {.kind = CHANGE_OFFSET, .node = number, .next_offset = next_offset};
+    if (append_change(graph, change, err) != 0)
+        return -1;
     graph->staged.count++;
     return 0;
 }
@@ -331,7 +398,7 @@ int64_t graph_offset(const struct graph *graph, const char *topic, int32_t parti
 static int outbox_key(struct graph *graph, const char *topic, int32_t partition, int64_t offset, struct error *err)
 {
     uint8_t number[8];
-    if (check_topic(topic, partition, offset, err) != 0 || begin(graph, err) != 0)
+    if (check_topic(topic, partition, offset, err) != 0 || staging_begin(graph, err) != 0)
         return -1;
     buffer_clear(&graph->key);
     partition_key(&graph->key, topic, partition);
@@ -382,7 +449,7 @@ int graph_each_outbox(struct graph *graph,
 {
     static const struct text all = {"", 0};
     struct outbox_visit outbox = {visit, context};
-    return store_scan(&graph->store, FAMILY_OUTBOX, all, all, false, visit_letter, &outbox, err);
+    return store_scan(&graph->store, FAMILY_OUTBOX, all, all, visit_letter, &outbox, err);
 }
 
 size_t graph_staged(const struct graph *graph)
@@ -390,14 +457,15 @@ size_t graph_staged(const struct graph *graph)
     return graph->staged.count;
 }
 
-void graph_drop_staged(struct graph *graph)
+void graph_clear_staged(struct graph *graph)
 {
     struct staged *staged = &graph->staged;
     for (size_t i = 0; i < staged->change_count; i++)
         free(staged->changes[i].description);
-    free(staged->changes);
-    free(staged->erasures);
-    table_free(&staged->user_ids);
-    table_free(&staged->item_ids);
-    *staged = (struct staged){0};
+    ids_clear(&staged->users.ids);
+    ids_clear(&staged->items.ids);
+    overlay_clear(&staged->overlay);
+    staged->change_count = staged->count = 0;
+    staged->events = staged->late_events = 0;
+    staged->newest_event_ms = graph->newest_event_ms;
 }

@@ -2,7 +2,8 @@
  * state.h - what stands behind a struct graph: store, working copy, and what is staged between two commits
  *
  * The writer reads the working copy without the lock (nobody else changes it) and takes it for writing in
- * graph_commit() only. What is staged never touches the working copy before.
+ * graph_commit() only. What is staged never touches the working copy before; what belongs to the writer alone (numbers,
+ * limits) runs ahead of it, as a batch is committed sooner or later or dies with the process.
  */
 #ifndef HEADRACE_GRAPH_STATE_H
 #define HEADRACE_GRAPH_STATE_H
@@ -11,43 +12,49 @@
 
 #include "base/table.h"
 #include "graph/graph.h"
+#include "graph/limits.h"
 #include "graph/nodes.h"
+#include "graph/order.h"
+#include "graph/overlay.h"
 #include "graph/records.h"
 #include "graph/store.h"
 
 enum change_kind {
+    CHANGE_ADD_USER,
+    CHANGE_ADD_ITEM,
     CHANGE_SET_EDGE,
     CHANGE_REMOVE_EDGE,
     CHANGE_DESCRIBE_ITEM,
     CHANGE_DESCRIBE_USER,
     CHANGE_ERASE_USER,
-    CHANGE_REVIVE_USER,
     CHANGE_OFFSET,
 };
 
 struct change {
     enum change_kind kind;
-    uint32_t node;                   /* the user of an edge; the item or user described; the partition's number */
-    struct edge edge;                /* as seen from the user */
+    uint32_t node;                   /* the user of an edge; the user or item added or described; the partition */
+    struct edge edge;                /* SET_EDGE, as seen from the user; REMOVE_EDGE: `other` is the item */
     int64_t replaced_ms;             /* SET_EDGE, REMOVE_EDGE: time of the pair's edge before, -1: none */
     int64_t next_offset;             /* OFFSET */
+    uint32_t name;                   /* ADD_*: index in the staged names */
     struct description *description; /* DESCRIBE_*: owned until applied */
 };
 
-struct erasure {
-    uint32_t user;
-    bool erased; /* false: there again */
+/* Ids that the batch has brought or taken out: they overrule the committed ones. */
+struct staged_names {
+    struct ids ids;
+    uint32_t *numbers; /* (ids.count): GRAPH_NONE, the id is not in use now */
+    size_t capacity;
 };
 
 struct staged {
-    struct table user_ids, item_ids; /* new ones; numbered on from the committed ones */
-    struct change *changes;          /* applied in this order */
+    struct staged_names users, items;
+    struct overlay overlay;
+    struct change *changes; /* applied in this order */
     size_t change_count, change_capacity;
-    struct erasure *erasures; /* of this batch, the last one of a user counts; few */
-    size_t erasure_count, erasure_capacity;
-    uint64_t events;
-    int64_t newest_event_ms;
-    size_t count; /* what graph_staged() tells */
+    uint64_t events, late_events;
+    int64_t newest_event_ms; /* of all, committed ones included */
+    size_t count;            /* what graph_staged() tells */
 };
 
 struct graph {
@@ -56,13 +63,16 @@ struct graph {
     pthread_rwlock_t lock; /* guards nodes, the counts below, and store_reopen() against scans */
     struct store store;
     struct nodes nodes;
-    uint64_t events;
+    uint64_t events, late_events;
     int64_t newest_event_ms;
 
     /* The writer's thread only. */
     struct table partitions; /* "topic", 0, partition (4) */
     int64_t *next_offsets;   /* by number of partition: the committed one, -1: none */
     size_t offset_capacity;
+    uint32_t user_count, item_count; /* numbers given out, free ones included */
+    struct order free_users;         /* by number */
+    struct limits limits;
     struct staged staged;
     struct buffer record, key; /* scratch for what is staged */
 };
@@ -76,6 +86,7 @@ uint32_t graph_number_partition(struct graph *graph, struct text key);
 /* Fills nodes, counts and offsets from the store. */
 int graph_load(struct graph *graph, struct error *err);
 
-void graph_drop_staged(struct graph *graph);
+/* Back to nothing staged. */
+void graph_clear_staged(struct graph *graph);
 
 #endif

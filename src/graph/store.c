@@ -186,7 +186,7 @@ int store_open(struct store *store, const char *directory, bool read_only, struc
     if (prepare_directory(directory, read_only, err) != 0)
         goto fail;
     store->directory = strdup(directory);
-    store->batch = rocksdb_writebatch_wi_create(0, 1);
+    store->batch = rocksdb_writebatch_create();
     store->write = rocksdb_writeoptions_create();
     store->read = rocksdb_readoptions_create();
     if (store->directory == NULL) {
@@ -206,7 +206,7 @@ void store_close(struct store *store)
 {
     close_database(store);
     if (store->batch != NULL)
-        rocksdb_writebatch_wi_destroy(store->batch);
+        rocksdb_writebatch_destroy(store->batch);
     if (store->write != NULL)
         rocksdb_writeoptions_destroy(store->write);
     if (store->read != NULL)
@@ -218,12 +218,12 @@ void store_close(struct store *store)
 void store_put(struct store *store, enum family family, struct text key, struct text value)
 {
     rocksdb_column_family_handle_t *handle = store->families[family];
-    rocksdb_writebatch_wi_put_cf(store->batch, handle, key.data, key.size, value.data, value.size);
+    rocksdb_writebatch_put_cf(store->batch, handle, key.data, key.size, value.data, value.size);
 }
 
 void store_delete(struct store *store, enum family family, struct text key)
 {
-    rocksdb_writebatch_wi_delete_cf(store->batch, store->families[family], key.data, key.size);
+    rocksdb_writebatch_delete_cf(store->batch, store->families[family], key.data, key.size);
 }
 
 static int refuse_closed(const struct store *store, struct error *err)
@@ -237,15 +237,18 @@ int store_get(struct store *store, enum family family, struct text key, struct b
     if (store->database == NULL)
         return refuse_closed(store, err);
     char *message = NULL;
-    size_t size = 0;
-    char *bytes = rocksdb_writebatch_wi_get_from_batch_and_db_cf(
-        store->batch, store->database, store->read, store->families[family], key.data, key.size, &size, &message);
+    rocksdb_pinnableslice_t *slice =
+        rocksdb_get_pinned_cf(store->database, store->read, store->families[family], key.data, key.size, &message);
     if (message != NULL)
         return fail(err, "reading", store->directory, message);
-    *found = bytes != NULL;
+    *found = slice != NULL;
     buffer_clear(value);
+    if (slice == NULL)
+        return 0;
+    size_t size;
+    const char *bytes = rocksdb_pinnableslice_value(slice, &size);
     buffer_append(value, bytes, size);
-    rocksdb_free(bytes);
+    rocksdb_pinnableslice_destroy(slice);
     return buffer_check(value, "reading the store", err);
 }
 
@@ -254,11 +257,10 @@ static bool has_prefix(struct text key, struct text prefix)
     return key.size >= prefix.size && memcmp(key.data, prefix.data, prefix.size) == 0;
 }
 
-static int visit_all(rocksdb_iterator_t *iterator, struct text prefix,
-                     int (*visit)(void *context, struct text key, struct text value, struct error *err), void *context,
-                     struct error *err)
+static int visit_all(rocksdb_iterator_t *iterator, void (*step)(rocksdb_iterator_t *iterator), struct text prefix,
+                     store_visit *visit, void *context, struct error *err)
 {
-    for (; rocksdb_iter_valid(iterator); rocksdb_iter_next(iterator)) {
+    for (; rocksdb_iter_valid(iterator); step(iterator)) {
         struct text key, value;
         key.data = rocksdb_iter_key(iterator, &key.size);
         value.data = rocksdb_iter_value(iterator, &value.size);
@@ -281,9 +283,9 @@ static void upper_bound(struct buffer *bound, struct text prefix)
         bound->data[bound->size - 1]++;
 }
 
-int store_scan(struct store *store, enum family family, struct text prefix, struct text start, bool staged,
-               int (*visit)(void *context, struct text key, struct text value, struct error *err), void *context,
-               struct error *err)
+/* `start` NULL: backwards, from the last. */
+static int scan(struct store *store, enum family family, struct text prefix, const struct text *start,
+                store_visit *visit, void *context, struct error *err)
 {
     if (store->database == NULL)
         return refuse_closed(store, err);
@@ -295,14 +297,14 @@ int store_scan(struct store *store, enum family family, struct text prefix, stru
     if (result != 0)
         goto out;
 
-    if (!staged && bound.size > 0) /* a staged scan would apply it to the stored half only */
+    if (bound.size > 0)
         rocksdb_readoptions_set_iterate_upper_bound(options, (const char *)bound.data, bound.size);
     iterator = rocksdb_create_iterator_cf(store->database, options, store->families[family]);
-    if (staged)
-        iterator = rocksdb_writebatch_wi_create_iterator_with_base_cf(store->batch, iterator, store->families[family]);
-
-    rocksdb_iter_seek(iterator, start.data, start.size);
-    result = visit_all(iterator, prefix, visit, context, err);
+    if (start != NULL)
+        rocksdb_iter_seek(iterator, start->data, start->size);
+    else
+        rocksdb_iter_seek_to_last(iterator); /* of those below the bound */
+    result = visit_all(iterator, start != NULL ? rocksdb_iter_next : rocksdb_iter_prev, prefix, visit, context, err);
     if (result == SCAN_STOP)
         result = 0;
     char *message = NULL;
@@ -315,6 +317,18 @@ out:
     rocksdb_readoptions_destroy(options);
     buffer_free(&bound);
     return result;
+}
+
+int store_scan(struct store *store, enum family family, struct text prefix, struct text start, store_visit *visit,
+               void *context, struct error *err)
+{
+    return scan(store, family, prefix, &start, visit, context, err);
+}
+
+int store_scan_back(struct store *store, enum family family, struct text prefix, store_visit *visit, void *context,
+                    struct error *err)
+{
+    return scan(store, family, prefix, NULL, visit, context, err);
 }
 
 int store_reopen(struct store *store, struct error *err)
@@ -333,11 +347,11 @@ int store_reopen(struct store *store, struct error *err)
 int store_write(struct store *store, struct error *err)
 {
     char *message = NULL;
-    rocksdb_write_writebatch_wi(store->database, store->write, store->batch, &message);
+    rocksdb_write(store->database, store->write, store->batch, &message);
     if (message != NULL) {
         store->failed = true;
         return fail(err, "writing to", store->directory, message);
     }
-    rocksdb_writebatch_wi_clear(store->batch);
+    rocksdb_writebatch_clear(store->batch);
     return 0;
 }
