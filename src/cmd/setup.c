@@ -44,7 +44,8 @@ int setup_failed(const char *command, const struct error *err)
 
 struct graph_settings setup_graph(const struct config *config, bool read_only)
 {
-    return (struct graph_settings){
+    static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
+    struct graph_settings settings = {
         .directory = config_text(config, "state.dir"),
         .read_only = read_only,
         .like_threshold = config_number(config, "label.threshold"),
@@ -52,8 +53,20 @@ struct graph_settings setup_graph(const struct config *config, bool read_only)
         .layers = (size_t)config_integer(config, "graph.layers"),
         .dimension = (size_t)config_integer(config, "graph.dimension"),
         .push_threshold = (float)config_number(config, "graph.push_threshold"),
+        .push_budget = (size_t)config_integer(config, "graph.push_budget"),
         .seed = (uint64_t)config_integer(config, "graph.seed"),
+        .result = (enum embedding_result)config_choice(config, "graph.result"),
+        .normalise = config_flag(config, "graph.normalise"),
+        .edges = (enum graph_edges)config_choice(config, "graph.edges"),
+        .window_ms = config_integer(config, "graph.window_days") * day_ms,
+        .max_edges_per_node = (size_t)config_integer(config, "graph.max_edges_per_node"),
+        .max_nodes = (size_t)config_integer(config, "graph.max_nodes"),
     };
+    size_t count;
+    const int64_t *weights = config_list(config, "graph.weights", &count);
+    for (size_t i = 0; i < count && i < EMBEDDING_LAYERS_LIMIT; i++)
+        settings.weights[i] = (float)weights[i];
+    return settings;
 }
 
 struct kafka_settings setup_kafka(const struct config *config)

@@ -83,12 +83,12 @@ bool config_flag(const struct config *config, const char *name);
 
 /*
  * The value's place among the option's choices. The table lists them in the order of the enumerations they are for:
- * exit.rule as enum exit_rule_kind, graph.similar as enum similar_mode, log.level as enum log_level, log.format as enum
- * log_format; engine.backend: cpu 0, none 1.
+ * exit.rule as enum exit_rule_kind, graph.similar as enum similar_mode, graph.edges as enum graph_edges, graph.result
+ * as enum embedding_result, log.level as enum log_level, log.format as enum log_format; engine.backend: cpu 0, none 1.
  */
 size_t config_choice(const struct config *config, const char *name);
 
-/* exit.layers: at least one, rising. */
+/* exit.layers: at least one, rising. graph.weights: at least one. */
 const int64_t *config_list(const struct config *config, const char *name, size_t *count);
 
 /* roles: whether the list holds that choice ("ingest", "score"); a word that is none of the choices aborts. */

@@ -33,6 +33,7 @@ const size_t config_section_count = sizeof config_sections / sizeof *config_sect
 #define FLAG(name, preset, line) {ROW(OPTION_FLAG, name, preset, line)}
 #define INTEGER(name, preset, line, low, high) {ROW(OPTION_INTEGER, name, preset, line), .least = low, .most = high}
 #define INTEGERS(name, preset, line, low, high) {ROW(OPTION_INTEGERS, name, preset, line), .least = low, .most = high}
+#define WEIGHTS(name, preset, line, low, high) {ROW(OPTION_INTEGERS, name, preset, line), .least = low, .most = high, .any_order = true}
 #define NUMBER(name, preset, line, low, high) {ROW(OPTION_NUMBER, name, preset, line), .lowest = low, .highest = high}
 #define CHOICE(name, preset, line, ...) {ROW(OPTION_CHOICE, name, preset, line), .choices = {__VA_ARGS__}}
 #define CHOICES(name, preset, line, ...) {ROW(OPTION_CHOICES, name, preset, line), .choices = {__VA_ARGS__}}
@@ -72,10 +73,23 @@ const struct config_option config_options[] = {
     NUMBER("label.threshold", "4", "A rating from here on is a like", -FLT_MAX, FLT_MAX),
     FLAG("label.inclusive", "true", "Whether a rating of just the threshold is a like"),
 
+    INTEGER("graph.window_days", "0", "Edges and history this much older than the newest event leave (0: none does)", 0,
+            36500),
+    INTEGER("graph.max_edges_per_node", "0", "A user or item with more edges gives up its oldest (0: no limit)", 0,
+            UINT32_MAX),
+    INTEGER("graph.max_nodes", "0", "With more nodes the least recently active one leaves (0: no limit)", 0,
+            UINT32_MAX),
+    CHOICE("graph.edges", "all", "Edges that the embeddings see; evidence counts all of them", "all", "likes"),
     INTEGER("graph.layers", "3", "Layers of the propagation that the embeddings average", 1, 4),
+    CHOICE("graph.result", "mean", "An embedding is the mean of its layers, the last alone, or their weighted mean",
+           "mean", "final", "weighted"),
+    WEIGHTS("graph.weights", "1,1,1", "For graph.result weighted: of layers 1, 2, …", 0, 1000000),
+    FLAG("graph.normalise", "false", "Whether each layer counts with unit length"),
     INTEGER("graph.dimension", "64", "Length of an embedding, a multiple of 16", 16, 256),
     NUMBER("graph.push_threshold", "0.1",
            "A node tells its neighbours of a change above this share of its norm (0: of every one)", 0, 1),
+    INTEGER("graph.push_budget", "256",
+            "Vectors that a change of an edge may make us touch, the rest waits (0: no limit)", 0, 1 << 20),
     CHOICE("graph.similar", "candidate",
            "Similar users in the prompt: of those who know the candidate, or of all (global)", "none", "candidate",
            "global"),
@@ -184,7 +198,7 @@ void option_phrase(const struct config_option *option, char out[OPTION_PHRASE_SI
         break;
     case OPTION_INTEGERS:
         integer_range(option, detail, sizeof detail);
-        snprintf(out, OPTION_PHRASE_SIZE, "up to 16 rising whole numbers %s", detail);
+        snprintf(out, OPTION_PHRASE_SIZE, "up to 16 %swhole numbers %s", option->any_order ? "" : "rising ", detail);
         break;
     case OPTION_NUMBER:
         if (option->highest == FLT_MAX)

@@ -21,7 +21,7 @@ enum option_kind {
     OPTION_INTEGER,
     OPTION_NUMBER,
     OPTION_CHOICE,
-    OPTION_INTEGERS, /* a rising list */
+    OPTION_INTEGERS, /* a list, rising unless it says any_order */
     OPTION_CHOICES,  /* a list of choices, none twice */
 };
 
@@ -31,6 +31,7 @@ struct config_option {
     const char *preset;           /* the default, as on the command line */
     const char *line;             /* what it is for; no full stop */
     int64_t least, most;          /* INTEGER, each of INTEGERS */
+    bool any_order;               /* INTEGERS: they need not rise */
     double lowest, highest;       /* NUMBER */
     const char *const choices[6]; /* CHOICE, CHOICES; NULL behind the last */
 };

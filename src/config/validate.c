@@ -24,6 +24,29 @@ static int check_dimension(const struct config *config, struct error *err)
                      origin_of(config, "graph.dimension"));
 }
 
+static int check_weights(const struct config *config, struct error *err)
+{
+    enum { WEIGHTED = 2 };
+    size_t count;
+    const int64_t *weights = config_list(config, "graph.weights", &count);
+    int64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += weights[i];
+    if (config_choice(config, "graph.result") != WEIGHTED ||
+        (sum > 0 && (int64_t)count == config_integer(config, "graph.layers")))
+        return 0;
+    return error_set(err, ERROR_BAD_INPUT, "graph.weights (%s) must be a number a layer, not all 0: graph.layers (%s)",
+                     origin_of(config, "graph.weights"), origin_of(config, "graph.layers"));
+}
+
+static int check_max_nodes(const struct config *config, struct error *err)
+{
+    if (config_integer(config, "graph.max_nodes") != 1)
+        return 0;
+    return error_set(err, ERROR_BAD_INPUT, "graph.max_nodes (%s): one node makes no edge; use 2 or more, or 0",
+                     origin_of(config, "graph.max_nodes"));
+}
+
 /* A step needs another one to be compared with; the probability rule looks one further back by itself. */
 static int check_window(const struct config *config, struct error *err)
 {
@@ -67,7 +90,8 @@ static int check_topics(const struct config *config, struct error *err)
 
 int config_validate(const struct config *config, struct error *err)
 {
-    if (check_topics(config, err) != 0 || check_dimension(config, err) != 0 || check_history(config, err) != 0)
+    if (check_topics(config, err) != 0 || check_dimension(config, err) != 0 || check_history(config, err) != 0 ||
+        check_weights(config, err) != 0 || check_max_nodes(config, err) != 0)
         return -1;
     return check_window(config, err);
 }

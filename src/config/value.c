@@ -92,7 +92,7 @@ static bool append_item(const struct config_option *option, struct text item, st
     if (option->kind == OPTION_INTEGERS) {
         if (!parse_integer(option, item, &parsed))
             return false;
-        if (value->list_count > 0 && value->list[value->list_count - 1] >= parsed)
+        if (!option->any_order && value->list_count > 0 && value->list[value->list_count - 1] >= parsed)
             return false;
     } else {
         parsed = value_find_choice(option, item);
