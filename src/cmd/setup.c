@@ -61,6 +61,7 @@ struct graph_settings setup_graph(const struct config *config, bool read_only)
         .window_ms = config_integer(config, "graph.window_days") * day_ms,
         .max_edges_per_node = (size_t)config_integer(config, "graph.max_edges_per_node"),
         .max_nodes = (size_t)config_integer(config, "graph.max_nodes"),
+        .store_memory = (size_t)config_integer(config, "state.memory") << 20,
     };
     size_t count;
     const int64_t *weights = config_list(config, "graph.weights", &count);

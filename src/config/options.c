@@ -50,6 +50,8 @@ const struct config_option config_options[] = {
     TEXT("instance_id", "", "Tells this process from its siblings (empty: the host name)"),
 
     REQUIRED("state.dir", "/var/lib/headrace", "Directory of the store; one process at a time writes to it"),
+    INTEGER("state.memory", "128", "MiB that the store may hold in memory: half unwritten, half to cache files", 8,
+            1 << 20),
     FLAG("state.dead_letters", "true",
          "Whether this process sends events that cannot be read to the dead-letter topics; one process is enough"),
 

@@ -52,7 +52,8 @@ int graph_open(struct graph **out, const struct graph_settings *settings, struct
     }
     graph->staged.overlay.committed = &graph->nodes;
     if (nodes_create(&graph->nodes, &graph->settings, err) != 0 ||
-        store_open(&graph->store, settings->directory, settings->read_only, err) != 0 || graph_load(graph, err) != 0)
+        store_open_within(&graph->store, settings->directory, settings->read_only, settings->store_memory, err) != 0 ||
+        graph_load(graph, err) != 0)
         goto fail;
     graph_clear_staged(graph);
     if (!settings->read_only && (limits_begin(graph, err) != 0 || graph_commit(graph, err) != 0))

@@ -61,6 +61,7 @@ struct graph_settings {
     int64_t window_ms;
     size_t max_edges_per_node;
     size_t max_nodes;
+    size_t store_memory; /* bytes that RocksDB may hold; 0: a default */
 };
 
 struct graph;

@@ -1,5 +1,6 @@
 #include "graph/store.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,10 @@
 #include "graph/records.h"
 
 static const char *const family_names[FAMILY_COUNT] = {
-    [FAMILY_DEFAULT] = "default", [FAMILY_META] = "meta",     [FAMILY_IDS] = "ids",     [FAMILY_ITEMS] = "items",
-    [FAMILY_USERS] = "users",     [FAMILY_EDGES] = "edges",   [FAMILY_PAIRS] = "pairs", [FAMILY_COUNTS] = "counts",
-    [FAMILY_OFFSETS] = "offsets", [FAMILY_OUTBOX] = "outbox",
+    [FAMILY_DEFAULT] = "default", [FAMILY_META] = "meta",       [FAMILY_IDS] = "ids",
+    [FAMILY_ITEMS] = "items",     [FAMILY_USERS] = "users",     [FAMILY_EDGES] = "edges",
+    [FAMILY_PAIRS] = "pairs",     [FAMILY_COUNTS] = "counts",   [FAMILY_OFFSETS] = "offsets",
+    [FAMILY_OUTBOX] = "outbox",   [FAMILY_VECTORS] = "vectors",
 };
 
 /* RocksDB says the class of a failure in the first words of its message only. */
@@ -24,32 +26,46 @@ static int fail(struct error *err, const char *doing, const char *directory, cha
     return -1;
 }
 
-static rocksdb_options_t *make_options(int compression)
+/*
+ * One cache for all families. Few shards: a table's filter must fit one, or it is read again for every look-up (64
+ * shards of 1 MiB: 20 x).
+ */
+static rocksdb_cache_t *make_cache(size_t capacity)
 {
-    /* Few shards: a table's filter must fit one, or it is read again for every look-up (64 shards of 1 MiB: 20 x). */
-    rocksdb_lru_cache_options_t *cache_options = rocksdb_lru_cache_options_create();
-    rocksdb_lru_cache_options_set_capacity(cache_options, 64 << 20);
-    rocksdb_lru_cache_options_set_num_shard_bits(cache_options, 2);
-    rocksdb_cache_t *cache = rocksdb_cache_create_lru_opts(cache_options);
-    rocksdb_lru_cache_options_destroy(cache_options);
+    int shard_bits = capacity >= (size_t)64 << 20 ? 2 : capacity >= (size_t)32 << 20 ? 1 : 0;
+    rocksdb_lru_cache_options_t *options = rocksdb_lru_cache_options_create();
+    rocksdb_lru_cache_options_set_capacity(options, capacity);
+    rocksdb_lru_cache_options_set_num_shard_bits(options, shard_bits);
+    rocksdb_cache_t *cache = rocksdb_cache_create_lru_opts(options);
+    rocksdb_lru_cache_options_destroy(options);
+    return cache;
+}
 
+static void set_tables(rocksdb_options_t *options, rocksdb_cache_t *cache)
+{
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_block_based_options_set_block_cache(table, cache);
     rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
-    rocksdb_cache_destroy(cache);
-
-    rocksdb_options_t *options = rocksdb_options_create();
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
     rocksdb_options_set_block_based_table_factory(options, table);
     rocksdb_block_based_options_destroy(table);
+}
+
+static rocksdb_options_t *make_options(enum family family, rocksdb_cache_t *cache, size_t buffers, int compression)
+{
+    rocksdb_options_t *options = rocksdb_options_create();
+    set_tables(options, cache);
     rocksdb_options_set_create_if_missing(options, 1);
     rocksdb_options_set_create_missing_column_families(options, 1);
     rocksdb_options_set_compression(options, compression);
     /* Most look-ups are for events and pairs that are new: without this filter staging takes twice as long. */
     rocksdb_options_set_memtable_whole_key_filtering(options, 1);
     rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.1);
-    rocksdb_options_set_write_buffer_size(options, 16 << 20);
-    rocksdb_options_set_db_write_buffer_size(options, 64 << 20);
+    if (family == FAMILY_EDGES) /* a user's history is looked for in tables that have something of the user only */
+        rocksdb_options_set_prefix_extractor(options, rocksdb_slicetransform_create_fixed_prefix(EVENT_PREFIX_SIZE));
+    rocksdb_options_set_write_buffer_size(options, buffers / 4);
+    rocksdb_options_set_db_write_buffer_size(options, buffers);
     /* Without a limit a quiet family holds back gigabytes of log, all of it read again at the next open. */
     rocksdb_options_set_max_total_wal_size(options, 128 << 20);
     /*
@@ -61,22 +77,35 @@ static rocksdb_options_t *make_options(int compression)
     return options;
 }
 
+/* The families that are there, or all of them. */
 static char *open_database(struct store *store, bool read_only, int compression)
 {
     char *message = NULL;
-    rocksdb_options_t *options = make_options(compression);
-    const rocksdb_options_t *family_options[FAMILY_COUNT];
-    for (int i = 0; i < FAMILY_COUNT; i++)
-        family_options[i] = options;
+    rocksdb_cache_t *cache = make_cache(store->memory / 2);
+    const char *names[FAMILY_COUNT];
+    rocksdb_options_t *options[FAMILY_COUNT];
+    rocksdb_column_family_handle_t *handles[FAMILY_COUNT];
+    int count = 0;
+    for (int i = 0; i < FAMILY_COUNT; i++) {
+        if (read_only && !store->present[i])
+            continue;
+        names[count] = family_names[i];
+        options[count++] = make_options((enum family)i, cache, store->memory / 2, compression);
+    }
+    const rocksdb_options_t *const *family_options = (const rocksdb_options_t *const *)options;
     if (read_only)
-        store->database = rocksdb_open_for_read_only_column_families(
-            options, store->directory, FAMILY_COUNT, family_names, family_options, store->families, 0, &message);
+        store->database = rocksdb_open_for_read_only_column_families(options[0], store->directory, count, names,
+                                                                     family_options, handles, 0, &message);
     else
-        store->database = rocksdb_open_column_families(options, store->directory, FAMILY_COUNT, family_names,
-                                                       family_options, store->families, &message);
+        store->database =
+            rocksdb_open_column_families(options[0], store->directory, count, names, family_options, handles, &message);
     if (message != NULL)
         store->database = NULL;
-    rocksdb_options_destroy(options);
+    for (int i = 0, at = 0; i < FAMILY_COUNT; i++)
+        store->families[i] = message != NULL || (read_only && !store->present[i]) ? NULL : handles[at++];
+    while (count > 0)
+        rocksdb_options_destroy(options[--count]);
+    rocksdb_cache_destroy(cache);
     return message;
 }
 
@@ -85,23 +114,67 @@ static void close_database(struct store *store)
     if (store->database == NULL)
         return;
     for (int i = 0; i < FAMILY_COUNT; i++)
-        rocksdb_column_family_handle_destroy(store->families[i]);
+        if (store->families[i] != NULL)
+            rocksdb_column_family_handle_destroy(store->families[i]);
     rocksdb_close(store->database);
     store->database = NULL;
 }
 
+/* Logs in the directory with numbers up to `limit`; `newest`: the largest of these. */
+static size_t count_logs(const char *directory, uint64_t limit, uint64_t *newest)
+{
+    size_t count = 0;
+    *newest = 0;
+    DIR *entries = opendir(directory);
+    if (entries == NULL)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        char *end;
+        uint64_t number = strtoull(entry->d_name, &end, 10);
+        if (end == entry->d_name || strcmp(end, ".log") != 0 || number > limit)
+            continue;
+        count++;
+        *newest = number > *newest ? number : *newest;
+    }
+    closedir(entries);
+    return count;
+}
+
+/*
+ * A worker beside us may drop a file between our reading the list of tables and opening the files. A table would be
+ * missed by RocksDB, but a log would not: what was in it is in a table that our list does not have.
+ */
+static char *open_for_reading(struct store *store, int compression)
+{
+    char *message = NULL;
+    for (int attempt = 0; attempt < 10; attempt++) {
+        rocksdb_free(message);
+        if (attempt > 0)
+            usleep(50000);
+        uint64_t newest, ignored;
+        size_t logs = count_logs(store->directory, UINT64_MAX, &newest);
+        message = open_database(store, true, compression);
+        if (message != NULL)
+            continue;
+        if (count_logs(store->directory, newest, &ignored) == logs)
+            return NULL;
+        close_database(store);
+        message = strdup("IO error: the worker beside us drops its logs faster than we can read them");
+    }
+    return message;
+}
+
+static char *try_to_open(struct store *store, int compression)
+{
+    return store->read_only ? open_for_reading(store, compression) : open_database(store, false, compression);
+}
+
 static int open_or_explain(struct store *store, struct error *err)
 {
-    char *message = open_database(store, store->read_only, rocksdb_lz4_compression);
+    char *message = try_to_open(store, rocksdb_lz4_compression);
     if (message != NULL && strstr(message, "not linked") != NULL) { /* a RocksDB built without LZ4 */
         rocksdb_free(message);
-        message = open_database(store, store->read_only, rocksdb_no_compression);
-    }
-    /* A worker beside us may drop a file between our reading its list of files and opening them. */
-    for (int attempt = 0; message != NULL && store->read_only && attempt < 5; attempt++) {
-        rocksdb_free(message);
-        usleep(50000);
-        message = open_database(store, store->read_only, rocksdb_lz4_compression);
+        message = try_to_open(store, rocksdb_no_compression);
     }
     if (message == NULL)
         return 0;
@@ -114,7 +187,7 @@ static int open_or_explain(struct store *store, struct error *err)
 }
 
 /* A family we do not know is a newer version's: RocksDB would refuse it too, but nobody would know what to do. */
-static int check_families(const char *directory, struct error *err)
+static int check_families(struct store *store, const char *directory, struct error *err)
 {
     int result = 0;
     size_t count = 0;
@@ -133,6 +206,8 @@ static int check_families(const char *directory, struct error *err)
                                "the store %s has a column family \"%.40s\", which this version does not know: run the "
                                "version that wrote it, or begin a new directory",
                                directory, names[i]);
+        else
+            store->present[known] = true;
     }
     rocksdb_list_column_families_destroy(names, count);
     return result;
@@ -166,15 +241,15 @@ out:
     return result;
 }
 
-static int prepare_directory(const char *directory, bool read_only, struct error *err)
+static int prepare_directory(struct store *store, const char *directory, struct error *err)
 {
     struct buffer path = {0};
     buffer_printf(&path, "%s/CURRENT", directory); /* the one file that every RocksDB directory has */
     bool exists = access(buffer_string(&path), F_OK) == 0;
     buffer_free(&path);
     if (exists)
-        return check_families(directory, err);
-    if (read_only)
+        return check_families(store, directory, err);
+    if (store->read_only)
         return error_set(err, ERROR_FATAL, "there is no store in %s: start a worker on it first, or name another",
                          directory);
     return file_make_directories(directory, err);
@@ -182,8 +257,13 @@ static int prepare_directory(const char *directory, bool read_only, struct error
 
 int store_open(struct store *store, const char *directory, bool read_only, struct error *err)
 {
-    *store = (struct store){.read_only = read_only};
-    if (prepare_directory(directory, read_only, err) != 0)
+    return store_open_within(store, directory, read_only, 0, err);
+}
+
+int store_open_within(struct store *store, const char *directory, bool read_only, size_t memory, struct error *err)
+{
+    *store = (struct store){.read_only = read_only, .memory = memory == 0 ? STORE_MEMORY : memory};
+    if (prepare_directory(store, directory, err) != 0)
         goto fail;
     store->directory = strdup(directory);
     store->batch = rocksdb_writebatch_create();
@@ -236,6 +316,9 @@ int store_get(struct store *store, enum family family, struct text key, struct b
 {
     if (store->database == NULL)
         return refuse_closed(store, err);
+    *found = false;
+    if (store->families[family] == NULL)
+        return 0;
     char *message = NULL;
     rocksdb_pinnableslice_t *slice =
         rocksdb_get_pinned_cf(store->database, store->read, store->families[family], key.data, key.size, &message);
@@ -289,6 +372,8 @@ static int scan(struct store *store, enum family family, struct text prefix, con
 {
     if (store->database == NULL)
         return refuse_closed(store, err);
+    if (store->families[family] == NULL)
+        return 0;
     struct buffer bound = {0};
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_iterator_t *iterator = NULL;
@@ -297,6 +382,8 @@ static int scan(struct store *store, enum family family, struct text prefix, con
     if (result != 0)
         goto out;
 
+    /* The filter of prefixes serves scans forward of one user. */
+    rocksdb_readoptions_set_total_order_seek(options, start == NULL || prefix.size < EVENT_PREFIX_SIZE);
     if (bound.size > 0)
         rocksdb_readoptions_set_iterate_upper_bound(options, (const char *)bound.data, bound.size);
     iterator = rocksdb_create_iterator_cf(store->database, options, store->families[family]);
@@ -336,12 +423,74 @@ int store_reopen(struct store *store, struct error *err)
     close_database(store);
     if (open_or_explain(store, err) != 0) {
         err->kind = ERROR_RETRY;
+        for (int i = 0; i < FAMILY_COUNT; i++)
+            store->present[i] = true;
         rocksdb_free(open_database(store, true, rocksdb_lz4_compression));
         return -1;
     }
     store->failed = false;
     log_info("graph", "store %s opened again after a failed write", store->directory);
     return 0;
+}
+
+uint64_t store_sequence(const struct store *store)
+{
+    return store->database == NULL ? 0 : rocksdb_get_latest_sequence_number(store->database);
+}
+
+int store_identity(const struct store *store, struct buffer *identity, struct error *err)
+{
+    struct buffer path = {0};
+    buffer_printf(&path, "%s/IDENTITY", store->directory);
+    int result = file_read(buffer_string(&path), 4096, identity, err);
+    buffer_free(&path);
+    return result;
+}
+
+int store_flush(struct store *store, struct error *err)
+{
+    if (store->database == NULL)
+        return refuse_closed(store, err);
+    char *message = NULL;
+    rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+    for (int i = 0; i < FAMILY_COUNT && message == NULL; i++)
+        rocksdb_flush_cf(store->database, options, store->families[i], &message);
+    rocksdb_flushoptions_destroy(options);
+    return message == NULL ? 0 : fail(err, "flushing", store->directory, message);
+}
+
+static uint64_t property(const struct store *store, enum family family, const char *name)
+{
+    uint64_t value = 0;
+    if (store->database == NULL || store->families[family] == NULL ||
+        rocksdb_property_int_cf(store->database, store->families[family], name, &value) != 0)
+        return 0;
+    return value;
+}
+
+struct store_memory store_memory(const struct store *store)
+{
+    struct store_memory memory = {
+        .cache = property(store, FAMILY_EDGES, "rocksdb.block-cache-usage"),
+        .pinned = property(store, FAMILY_EDGES, "rocksdb.block-cache-pinned-usage"),
+        .write_rate = property(store, FAMILY_EDGES, "rocksdb.actual-delayed-write-rate"),
+        .stopped = property(store, FAMILY_EDGES, "rocksdb.is-write-stopped") != 0,
+    };
+    for (int i = 0; i < FAMILY_COUNT; i++) {
+        memory.buffers += property(store, (enum family)i, "rocksdb.cur-size-all-mem-tables");
+        memory.readers += property(store, (enum family)i, "rocksdb.estimate-table-readers-mem");
+        memory.pending += property(store, (enum family)i, "rocksdb.estimate-pending-compaction-bytes");
+    }
+    return memory;
+}
+
+struct store_size store_size(const struct store *store, enum family family)
+{
+    return (struct store_size){
+        .name = family_names[family],
+        .bytes = property(store, family, "rocksdb.live-sst-files-size"),
+        .keys = property(store, family, "rocksdb.estimate-num-keys"),
+    };
 }
 
 int store_write(struct store *store, struct error *err)

@@ -30,22 +30,38 @@ enum family {
     FAMILY_COUNTS,
     FAMILY_OFFSETS,
     FAMILY_OUTBOX,
+    FAMILY_VECTORS,
     FAMILY_COUNT
 };
+
+/* Bytes that a store holds in memory unless it is told otherwise. */
+enum { STORE_MEMORY = 128 << 20 };
 
 struct store {
     char *directory;
     bool read_only;
     bool failed;         /* the last write failed: RocksDB takes no more until it is opened again */
     rocksdb_t *database; /* NULL: it could not even be opened again for reading */
-    rocksdb_column_family_handle_t *families[FAMILY_COUNT];
+    rocksdb_column_family_handle_t *families[FAMILY_COUNT]; /* NULL: a store of before, read only, has none of it */
+    bool present[FAMILY_COUNT];                             /* before it was opened */
+    size_t memory;
     rocksdb_writebatch_t *batch;
     rocksdb_writeoptions_t *write;
     rocksdb_readoptions_t *read;
 };
 
-/* Creates what is missing, unless read_only. On failure nothing is left open. */
+/*
+ * Creates what is missing, unless read_only. A store that is open for reading only stands as it was at some moment of
+ * the open, between two batches. On failure nothing is left open.
+ */
 int store_open(struct store *store, const char *directory, bool read_only, struct error *err);
+
+/*
+ * The same with another limit than STORE_MEMORY, in bytes (0: that one): half of it for what is not yet in tables, half
+ * for the cache of blocks, filters and indexes that all families share. What compactions and scans hold at the moment
+ * comes on top.
+ */
+int store_open_within(struct store *store, const char *directory, bool read_only, size_t memory, struct error *err);
 
 /* A zeroed store is fine. What is staged is dropped. */
 void store_close(struct store *store);
@@ -77,6 +93,34 @@ int store_scan_back(struct store *store, enum family family, struct text prefix,
  * does not succeed the store can be read where that is possible.
  */
 int store_reopen(struct store *store, struct error *err);
+
+/* Number of changes ever written; the same number in the same store (store_identity()) means the same content. */
+uint64_t store_sequence(const struct store *store);
+int store_identity(const struct store *store, struct buffer *identity, struct error *err);
+
+/* Puts into tables, on the disk, what is written so far: neither a power cut nor the next open has to do with its log.
+ */
+int store_flush(struct store *store, struct error *err);
+
+/* For metrics; all 0 while the store could not be opened again. */
+struct store_memory {
+    uint64_t cache, pinned; /* bytes of blocks, and those of them in use */
+    uint64_t buffers;       /* not yet in tables */
+    uint64_t readers;       /* of open tables, outside the cache */
+    uint64_t pending;       /* that compactions have to go through */
+    uint64_t write_rate;    /* bytes a second that writers are slowed down to; 0: they are not */
+    bool stopped;           /* writers wait */
+};
+
+struct store_memory store_memory(const struct store *store);
+
+/* What a family takes on the disk, tables only, and how many keys it has, roughly. */
+struct store_size {
+    const char *name;
+    uint64_t bytes, keys;
+};
+
+struct store_size store_size(const struct store *store, enum family family);
 
 /* Writes the staged batch: all of it or, with ERROR_RETRY or ERROR_FATAL, nothing, and it is still staged. */
 int store_write(struct store *store, struct error *err);

@@ -176,32 +176,127 @@ static void a_newer_format_is_refused_with_what_to_do(void **state)
     assert_int_equal(graph_open(&fixture->graph, &fixture->settings, &err), -1);
 }
 
+/* The store as RocksDB sees it, with all families; `database` is closed by close_raw(). */
+struct raw {
+    rocksdb_t *database;
+    rocksdb_options_t *options;
+    char **names;
+    rocksdb_column_family_handle_t *families[FAMILY_COUNT];
+    size_t count;
+};
+
+static struct raw open_raw(const char *directory)
+{
+    char *message = NULL;
+    struct raw raw = {.options = rocksdb_options_create()};
+    rocksdb_options_set_prefix_extractor(raw.options, rocksdb_slicetransform_create_fixed_prefix(EVENT_PREFIX_SIZE));
+    raw.names = rocksdb_list_column_families(raw.options, directory, &raw.count, &message);
+    assert_null(message);
+    assert_int_equal(raw.count, FAMILY_COUNT);
+    const rocksdb_options_t *all[FAMILY_COUNT];
+    for (size_t i = 0; i < raw.count; i++)
+        all[i] = raw.options;
+    raw.database = rocksdb_open_column_families(raw.options, directory, FAMILY_COUNT, (const char *const *)raw.names,
+                                                all, raw.families, &message);
+    assert_null(message);
+    return raw;
+}
+
+static void close_raw(struct raw *raw)
+{
+    for (size_t i = 0; i < raw->count; i++)
+        rocksdb_column_family_handle_destroy(raw->families[i]);
+    rocksdb_list_column_families_destroy(raw->names, raw->count);
+    rocksdb_close(raw->database);
+    rocksdb_options_destroy(raw->options);
+}
+
 static void an_unknown_column_family_is_refused_with_what_to_do(void **state)
 {
     struct fixture *fixture = *state;
     graph_close(fixture->graph);
     fixture->graph = NULL;
-    static const char *const names[] = {"default", "meta",  "ids",    "items",   "users",
-                                        "edges",   "pairs", "counts", "offsets", "outbox"};
-    rocksdb_options_t *options = rocksdb_options_create();
-    const rocksdb_options_t *all[10] = {options, options, options, options, options,
-                                        options, options, options, options, options};
-    rocksdb_column_family_handle_t *families[10], *added;
     char *message = NULL;
-    rocksdb_t *database = rocksdb_open_column_families(options, fixture->directory, 10, names, all, families, &message);
-    assert_null(message);
-    added = rocksdb_create_column_family(database, options, "shards", &message);
+    struct raw raw = open_raw(fixture->directory);
+    rocksdb_column_family_handle_t *added = rocksdb_create_column_family(raw.database, raw.options, "shards", &message);
     assert_null(message);
     rocksdb_column_family_handle_destroy(added);
-    for (int n = 0; n < 10; n++)
-        rocksdb_column_family_handle_destroy(families[n]);
-    rocksdb_close(database);
-    rocksdb_options_destroy(options);
+    close_raw(&raw);
 
     struct error err;
     assert_int_equal(graph_open(&fixture->graph, &fixture->settings, &err), -1);
     assert_int_equal(err.kind, ERROR_FATAL);
     assert_non_null(strstr(err.message, "shards"));
+}
+
+static void a_store_of_before_a_family_is_read_and_gets_it_when_written(void **state)
+{
+    struct fixture *fixture = *state;
+    rate(fixture, "u", "i", 1000, 5);
+    commit(fixture);
+    graph_close(fixture->graph);
+    fixture->graph = NULL;
+    struct raw raw = open_raw(fixture->directory);
+    for (size_t i = 0; i < raw.count; i++) {
+        char *message = NULL;
+        if (strcmp(raw.names[i], "vectors") == 0)
+            rocksdb_drop_column_family(raw.database, raw.families[i], &message);
+        assert_null(message);
+    }
+    close_raw(&raw);
+
+    for (int round = 0; round < 2; round++) {
+        fixture->settings.read_only = round == 0;
+        fixture_reopen(fixture);
+        assert_int_equal(graph_counts(fixture->graph).edges, 1);
+    }
+    raw = (struct raw){0};
+    graph_close(fixture->graph);
+    fixture->graph = NULL;
+    raw = open_raw(fixture->directory); /* finds them all */
+    close_raw(&raw);
+}
+
+static int count_key(void *context, struct text key, struct text value, struct error *err)
+{
+    (void)key, (void)value, (void)err;
+    ++*(size_t *)context;
+    return SCAN_GO_ON;
+}
+
+static void memory_stays_within_its_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { LIMIT = 8 << 20, KEYS = 400000, ALLOWANCE = 1 << 20 };
+    char path[300];
+    snprintf(path, sizeof path, "%s/within", fixture->directory);
+    struct store store;
+    struct error err;
+    check(store_open_within(&store, path, false, LIMIT, &err), &err);
+    char value[100] = "";
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        uint8_t key[8];
+        pair_key(key, i * 2654435761u, i);
+        memcpy(value, key, sizeof key); /* nothing that compresses to nothing */
+        store_put(&store, FAMILY_PAIRS, (struct text){(const char *)key, sizeof key},
+                  (struct text){value, sizeof value});
+        if (i % 1000 != 999)
+            continue;
+        check(store_write(&store, &err), &err);
+        uint64_t buffers = store_memory(&store).buffers;
+        most = buffers > most ? buffers : most;
+    }
+    check(store_flush(&store, &err), &err);
+    size_t keys = 0;
+    check(store_scan(&store, FAMILY_PAIRS, text_of(""), text_of(""), count_key, &keys, &err), &err);
+    assert_int_equal(keys, KEYS);
+    struct store_memory memory = store_memory(&store);
+    assert_true(store_size(&store, FAMILY_PAIRS).bytes > LIMIT); /* or this would prove nothing */
+    assert_true(memory.cache > 0 && memory.cache <= LIMIT / 2 + ALLOWANCE);
+    /* One buffer fills while the others are being written. */
+    assert_in_range(most, 1, LIMIT + ALLOWANCE);
+    store_close(&store);
 }
 
 static void settings_out_of_range_are_refused(void **state)
@@ -363,6 +458,8 @@ int main(int count, char **arguments)
         PROMISE(reading_a_store_that_is_not_there_says_so_and_creates_nothing),
         PROMISE(a_newer_format_is_refused_with_what_to_do),
         PROMISE(an_unknown_column_family_is_refused_with_what_to_do),
+        PROMISE(a_store_of_before_a_family_is_read_and_gets_it_when_written),
+        PROMISE(memory_stays_within_its_limit),
         PROMISE(settings_out_of_range_are_refused),
         PROMISE(a_full_disk_keeps_the_batch_and_a_later_commit_writes_it),
         PROMISE(after_kill_9_events_and_offset_are_of_one_batch),
