@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,16 @@ static bool take_number(const char *text, int64_t *number)
     return true;
 }
 
+static bool take_decimal(const char *text, double *number)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value) || value < 0)
+        return false;
+    *number = value;
+    return true;
+}
+
 static bool take_value(const struct flag *flag, const char *value)
 {
     switch (flag->kind) {
@@ -56,6 +67,8 @@ static bool take_value(const struct flag *flag, const char *value)
         return true;
     case FLAG_NUMBER:
         return take_number(value, flag->target);
+    case FLAG_DECIMAL:
+        return take_decimal(value, flag->target);
     case FLAG_LIST: {
         struct flag_list *list = flag->target;
         const char **values = realloc(list->values, (list->count + 1) * sizeof *values);

@@ -17,10 +17,11 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { FLAGS_DONE = -1 /* help was printed: exit fine */, FLAGS_WRONG = -2 /* said why: exit with EXIT_USAGE */ };
 
 enum flag_kind {
-    FLAG_SWITCH, /* bool */
-    FLAG_TEXT,   /* const char * */
-    FLAG_NUMBER, /* int64_t, at least 0 */
-    FLAG_LIST,   /* struct flag_list: may be given several times */
+    FLAG_SWITCH,  /* bool */
+    FLAG_TEXT,    /* const char * */
+    FLAG_NUMBER,  /* int64_t, at least 0 */
+    FLAG_DECIMAL, /* double, finite, at least 0 */
+    FLAG_LIST,    /* struct flag_list: may be given several times */
 };
 
 struct flag_list {

@@ -16,12 +16,12 @@ enum { MOST_ARGUMENTS = 16 };
 static bool loud;
 static const char *name;
 static int64_t count;
+static double share;
 static struct flag_list sets;
 
 static const struct flag flags[] = {
-    {"loud", NULL, FLAG_SWITCH, &loud, "make noise"},
-    {"name", "NAME", FLAG_TEXT, &name, "of the thing"},
-    {"count", "N", FLAG_NUMBER, &count, "how many"},
+    {"loud", NULL, FLAG_SWITCH, &loud, "make noise"},          {"name", "NAME", FLAG_TEXT, &name, "of the thing"},
+    {"count", "N", FLAG_NUMBER, &count, "how many"},           {"share", "X", FLAG_DECIMAL, &share, "how much"},
     {"set", "NAME=VALUE", FLAG_LIST, &sets, "again for more"},
 };
 static const struct usage usage = {.command = "try",
@@ -51,6 +51,7 @@ static int parse(const char *line)
     loud = false;
     name = NULL;
     count = -1;
+    share = -1;
     int argc = 0;
     snprintf(words, sizeof words, "try %s", line);
     for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
@@ -155,6 +156,21 @@ static void a_number_must_be_one(void **state)
     assert_true(count == INT64_MAX);
 }
 
+static void a_decimal_must_be_finite_and_not_negative(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"x", "0.1x", "-0.1", "inf", "nan", "1e999", "0,1"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char line[64], words[64];
+        snprintf(line, sizeof line, "file --share %s", wrong[i]);
+        snprintf(words, sizeof words, "--share: \"%s\"", wrong[i]);
+        expect_refusal(line, words);
+        assert_true(share == -1);
+    }
+    assert_true(parse("file --share 1e-4") > 0);
+    assert_true(share == 1e-4);
+}
+
 static void operands_are_counted(void **state)
 {
     (void)state;
@@ -188,6 +204,7 @@ int main(void)
         cmocka_unit_test(two_dashes_end_the_flags),
         cmocka_unit_test(a_wrong_flag_is_named),
         cmocka_unit_test(a_number_must_be_one),
+        cmocka_unit_test(a_decimal_must_be_finite_and_not_negative),
         cmocka_unit_test(operands_are_counted),
         cmocka_unit_test(help_shows_every_flag_and_the_example),
     };
