@@ -12,6 +12,7 @@ static const struct command commands[] = {
     {"consume", "a topic as decoded JSON lines", command_consume},
     {"broker", "the embedded broker, for demos and tests on one machine", command_broker},
     {"demo", "drives logged traffic through a worker and measures its answers", command_demo},
+    {"train", "base vectors of users and items, from logged events", command_train},
     {"inspect", "what the store, the model and the prompt hold", command_inspect},
     {"check", "explains the effective configuration and tries what it points to", command_check},
 };
