@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cmd/inspect.h"
+#include "cmd/vectors.h"
 #include "graph/embedding.h"
 #include "graph/similar.h"
 
@@ -15,9 +16,13 @@ enum {
     ID_WIDTH = 12,
 };
 
-static int open_graph(const struct inspection *inspection, struct graph **graph, struct error *err)
+static int open_graph(const struct inspection *inspection, struct trained *trained, struct graph **graph,
+                      struct error *err)
 {
     struct graph_settings settings = setup_graph(inspection->config, true);
+    if (trained_open(trained, inspection->config, err) != 0)
+        return -1;
+    settings.vectors = trained_vectors(trained);
     return graph_open(graph, &settings, err);
 }
 
@@ -113,9 +118,10 @@ static int print_graph_json(const struct inspection *inspection, const struct gr
 
 int inspect_graph(const struct inspection *inspection, struct error *err)
 {
+    struct trained trained = {0};
     struct graph *graph = NULL;
     uint64_t letters = 0;
-    int result = open_graph(inspection, &graph, err);
+    int result = open_graph(inspection, &trained, &graph, err);
     if (result == 0)
         result = graph_each_outbox(graph, count_letter, &letters, err);
     if (result == 0) {
@@ -127,6 +133,7 @@ int inspect_graph(const struct inspection *inspection, struct error *err)
         graph_read_unlock(graph);
     }
     graph_close(graph);
+    trained_close(&trained);
     return result;
 }
 
@@ -322,11 +329,14 @@ static int show_item(const struct inspection *inspection, struct graph *graph, s
 
 static int inspect_node(const struct inspection *inspection, bool is_user, struct error *err)
 {
+    struct trained trained = {0};
     struct graph *graph = NULL;
     struct node node = {.is_user = is_user, .id = text_of(inspection->operand)};
-    int result = open_graph(inspection, &graph, err);
-    if (result != 0)
+    int result = open_graph(inspection, &trained, &graph, err);
+    if (result != 0) {
+        trained_close(&trained);
         return result;
+    }
     node.graph = graph;
     node.events = calloc(inspection->limit + 1, sizeof *node.events);
     graph_read_lock(graph);
@@ -337,6 +347,7 @@ static int inspect_node(const struct inspection *inspection, bool is_user, struc
     graph_read_unlock(graph);
     free(node.events);
     graph_close(graph);
+    trained_close(&trained);
     return result;
 }
 

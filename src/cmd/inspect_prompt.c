@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cmd/inspect.h"
+#include "cmd/vectors.h"
 #include "score/plan.h"
 
 enum { PLAN_MEMORY = 64 << 20, PARTS = 3 };
@@ -15,6 +16,7 @@ struct part {
 struct prompt_view {
     const struct inspection *inspection;
     struct answering answering;
+    struct trained trained;
     struct graph *graph;
     struct arena arena;
     struct plan plan;
@@ -154,6 +156,9 @@ int inspect_prompt(const struct inspection *inspection, struct error *err)
     arena_init(&view.arena, PLAN_MEMORY);
     int result = setup_prompt(inspection->config, &view.answering, err);
     if (result == 0)
+        result = trained_open(&view.trained, inspection->config, err);
+    settings.vectors = trained_vectors(&view.trained);
+    if (result == 0)
         result = graph_open(&view.graph, &settings, err);
     if (result == 0)
         result = plan(&view, err);
@@ -171,6 +176,7 @@ int inspect_prompt(const struct inspection *inspection, struct error *err)
     buffer_free(&view.piece);
     arena_free(&view.arena);
     graph_close(view.graph);
+    trained_close(&view.trained);
     setup_answering_close(&view.answering);
     return result;
 }

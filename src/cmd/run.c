@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/setup.h"
+#include "cmd/vectors.h"
 #include "score/service.h"
 #include "stream/materialiser.h"
 #include "stream/requests.h"
@@ -37,6 +38,7 @@ static void catch_stop_signals(void)
 
 struct worker {
     struct config *config;
+    struct trained trained;
     struct graph *graph;
     struct codec *codec;
     struct answering answering;
@@ -86,6 +88,9 @@ static int start(struct worker *worker, struct error *err)
     const struct config *config = worker->config;
     bool ingests = config_includes(config, "roles", "ingest"), scores = config_includes(config, "roles", "score");
     struct graph_settings graph = setup_graph(config, !ingests);
+    if (trained_open(&worker->trained, config, err) != 0)
+        return -1;
+    graph.vectors = trained_vectors(&worker->trained);
     if (codec_create(&worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
         return -1;
     if (ingests && start_materialiser(worker, err) != 0)
@@ -194,6 +199,7 @@ static int stop(struct worker *worker, int result, struct error *err)
     scorer_destroy(worker->scorer);
     setup_answering_close(&worker->answering);
     graph_close(worker->graph);
+    trained_close(&worker->trained);
     codec_destroy(worker->codec);
     return result;
 }

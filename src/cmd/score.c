@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/setup.h"
+#include "cmd/vectors.h"
 #include "wire/codec.h"
 
 struct asked {
@@ -19,6 +20,7 @@ struct asked {
 
 struct session {
     const struct config *config;
+    struct trained trained;
     struct graph *graph;
     struct answering answering;
     struct scorer *scorer;
@@ -29,6 +31,9 @@ struct session {
 static int open_session(struct session *session, bool explain, struct error *err)
 {
     struct graph_settings settings = setup_graph(session->config, true);
+    if (trained_open(&session->trained, session->config, err) != 0)
+        return -1;
+    settings.vectors = trained_vectors(&session->trained);
     if (graph_open(&session->graph, &settings, err) != 0 ||
         setup_answering(session->config, &session->answering, err) != 0)
         return -1;
@@ -43,6 +48,7 @@ static void close_session(struct session *session)
     scorer_destroy(session->scorer);
     setup_answering_close(&session->answering);
     graph_close(session->graph);
+    trained_close(&session->trained);
     arena_free(&session->arena);
     buffer_free(&session->line);
 }

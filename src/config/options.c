@@ -97,6 +97,7 @@ const struct config_option config_options[] = {
            "global"),
     INTEGER("graph.similar_users", "4", "How many of them", 0, 64),
     INTEGER("graph.seed", "1", "Seed of the base embeddings", 0, INT64_MAX),
+    TEXT("graph.vectors", "", "File of trained base embeddings, from headrace train graph (empty: none)"),
 
     INTEGER("history.max", "15", "Newest events of a user in a prompt, at most: the oldest leave it in steps of 5", 0,
             200),

@@ -232,6 +232,14 @@ static void hash_base(const struct embedding *embedding, struct text key, int32_
         units[i] = (int32_t)lrint(values[i] * scale);
 }
 
+void embedding_hashed_base(const struct embedding *embedding, struct text key, float *out)
+{
+    int32_t units[EMBEDDING_DIMENSION_LIMIT];
+    hash_base(embedding, key, units);
+    for (size_t i = 0; i < embedding->settings.dimension; i++)
+        out[i] = (float)units[i] / (1 << UNIT_BITS);
+}
+
 static bool base_to_units(const float *z0, int32_t *units, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -75,6 +75,9 @@ void embedding_destroy(struct embedding *embedding);
  */
 int embedding_add_node(struct embedding *embedding, struct text key, uint32_t *number, struct error *err);
 
+/* The z0 that embedding_add_node() gives a node of this key; `dimension` floats. */
+void embedding_hashed_base(const struct embedding *embedding, struct text key, float *out);
+
 /* Gives the number back; the node must have no edges any more (else ERROR_FATAL). */
 int embedding_remove_node(struct embedding *embedding, uint32_t number, struct error *err);
 

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "graph/state.h"
+#include "graph/vectors.h"
 
 static int check_settings(const struct graph_settings *settings, struct error *err)
 {
@@ -16,6 +17,9 @@ static int check_settings(const struct graph_settings *settings, struct error *e
                          settings->dimension, GRAPH_DIMENSION_LIMIT);
     if (!(settings->push_threshold >= 0.0f))
         return error_set(err, ERROR_FATAL, "graph: push threshold %g; use 0 or more", (double)settings->push_threshold);
+    if (settings->vectors != NULL && settings->vectors->dimension != settings->dimension)
+        return error_set(err, ERROR_FATAL, "graph: the trained vectors have dimension %zu, graph.dimension is %zu",
+                         settings->vectors->dimension, settings->dimension);
     if (settings->window_ms < 0)
         return error_set(err, ERROR_FATAL, "graph: a window of %lld ms; use 0 or more", (long long)settings->window_ms);
     if (settings->max_nodes == 1)
@@ -56,7 +60,8 @@ int graph_open(struct graph **out, const struct graph_settings *settings, struct
         graph_load(graph, err) != 0)
         goto fail;
     graph_clear_staged(graph);
-    if (!settings->read_only && (limits_begin(graph, err) != 0 || graph_commit(graph, err) != 0))
+    if (!settings->read_only &&
+        (graph_begin_sources(graph, err) != 0 || limits_begin(graph, err) != 0 || graph_commit(graph, err) != 0))
         goto fail;
     *out = graph;
     return 0;
@@ -324,6 +329,20 @@ void graph_user_embedding(const struct graph *graph, uint32_t user, float *out)
 void graph_item_embedding(const struct graph *graph, uint32_t item, float *out)
 {
     read_embedding(graph, graph->nodes.items[item].embedding, out);
+}
+
+int graph_embed_history(const struct graph *graph, const uint32_t *items, size_t count, float *out, struct error *err)
+{
+    uint32_t *numbers = malloc((count + 1) * sizeof *numbers);
+    size_t kept = 0;
+    if (numbers == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for a history of %zu items", count);
+    for (size_t i = 0; i < count; i++)
+        if (items[i] != GRAPH_NONE && graph->nodes.items[items[i]].embedding != GRAPH_NONE)
+            numbers[kept++] = graph->nodes.items[items[i]].embedding;
+    embedding_read_mean_of(graph->nodes.embedding, numbers, kept, out);
+    free(numbers);
+    return 0;
 }
 
 float graph_user_angle(const struct graph *graph, uint32_t user)

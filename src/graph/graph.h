@@ -44,6 +44,8 @@ enum verdict { VERDICT_DISLIKE = -1, VERDICT_NEUTRAL = 0, VERDICT_LIKE = 1 };
 
 enum graph_edges { GRAPH_EDGES_ALL, GRAPH_EDGES_LIKES };
 
+struct graph_vectors;
+
 struct graph_settings {
     const char *directory; /* of the RocksDB store; created when missing, unless read_only */
     bool read_only;        /* no lock: beside a running worker, the state as of the open */
@@ -58,6 +60,16 @@ struct graph_settings {
     float weights[EMBEDDING_LAYERS_LIMIT]; /* EMBEDDING_WEIGHTED: of layers 1 to K */
     bool normalise;                        /* layers to unit length before they are averaged */
     enum graph_edges edges;                /* in the embeddings; memory has all */
+
+    /*
+     * Base vectors, better ones first: trained (NULL: none; must outlive the graph), from an item's title (fills in
+     * `dimension` floats, of a length of about 1, or returns false: none; called by the writer), hashed from the id.
+     */
+    const struct graph_vectors *vectors;
+    bool (*title_vector)(void *context, struct text title, float *out);
+    void *title_context;
+    const char *title_version; /* another one gives other vectors; NULL: none */
+
     int64_t window_ms;
     size_t max_edges_per_node;
     size_t max_nodes;
@@ -194,6 +206,13 @@ size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size
 /* The embedding f of a node, `dimension` floats; all 0 for a node without edges there. */
 void graph_user_embedding(const struct graph *graph, uint32_t user, float *out);
 void graph_item_embedding(const struct graph *graph, uint32_t item, float *out);
+
+/*
+ * The embedding that a user who is not there would have with edges to these items (cold start from an inline history);
+ * each once, GRAPH_NONE and items without an embedding are passed over. Zeros when none is left. ERROR_FATAL: no
+ * memory.
+ */
+int graph_embed_history(const struct graph *graph, const uint32_t *items, size_t count, float *out, struct error *err);
 
 /* Largest angle between a user's embedding and an exact recomputation, radians; see embedding_angle(). 0 for zeros. */
 float graph_user_angle(const struct graph *graph, uint32_t user);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "graph/grow.h"
+#include "graph/z0.h"
 
 static int out_of_memory(struct error *err)
 {
@@ -193,24 +194,65 @@ void nodes_prefetch_edges(const struct nodes *nodes, uint32_t user, uint32_t ite
 
 /* Places in the embeddings. */
 
-/* Gives the node its place; the key is what its base vector is hashed from. */
-static int embed(struct nodes *nodes, uint32_t *number, const char *kind, struct text id, struct error *err)
+/* What a node's base vector is hashed from; holds until the next call. */
+static struct text base_key(struct nodes *nodes, const char *kind, struct text id)
 {
-    if (*number != GRAPH_NONE)
-        return 0;
     buffer_clear(&nodes->key);
     buffer_append_string(&nodes->key, kind);
     buffer_append_text(&nodes->key, id);
-    if (buffer_check(&nodes->key, "adding a node", err) != 0)
+    return buffer_text(&nodes->key);
+}
+
+static int embed_user(struct nodes *nodes, uint32_t user, struct error *err)
+{
+    struct user_node *node = &nodes->users[user];
+    struct text id = ids_text(&nodes->user_ids, user);
+    float z0[EMBEDDING_DIMENSION_LIMIT];
+    if (node->embedding != GRAPH_NONE)
+        return 0;
+    if (embedding_add_node(nodes->embedding, base_key(nodes, "u:", id), &node->embedding, err) != 0)
         return -1;
-    return embedding_add_node(nodes->embedding, buffer_text(&nodes->key), number, err);
+    bool hashed = z0_of_user(nodes->settings, id, z0) == Z0_HASHED;
+    return hashed ? 0 : embedding_load_base(nodes->embedding, node->embedding, z0, err);
+}
+
+static struct text title_of(const struct description *description)
+{
+    return description == NULL ? (struct text){0} : description->title;
+}
+
+static int embed_item(struct nodes *nodes, uint32_t item, struct error *err)
+{
+    struct item_node *node = &nodes->items[item];
+    struct text id = ids_text(&nodes->item_ids, item);
+    float z0[EMBEDDING_DIMENSION_LIMIT];
+    if (node->embedding != GRAPH_NONE)
+        return 0;
+    if (embedding_add_node(nodes->embedding, base_key(nodes, "i:", id), &node->embedding, err) != 0)
+        return -1;
+    bool hashed = z0_of_item(nodes->settings, id, title_of(node->description), z0) == Z0_HASHED;
+    return hashed ? 0 : embedding_load_base(nodes->embedding, node->embedding, z0, err);
+}
+
+/* A title has come, changed or gone: what follows from it is pushed. */
+static int follow_title(struct nodes *nodes, uint32_t item, struct error *err)
+{
+    struct item_node *node = &nodes->items[item];
+    struct text id = ids_text(&nodes->item_ids, item);
+    float z0[EMBEDDING_DIMENSION_LIMIT];
+    if (node->embedding == GRAPH_NONE || nodes->settings->title_vector == NULL)
+        return 0;
+    enum z0_source source = z0_of_item(nodes->settings, id, title_of(node->description), z0);
+    if (source == Z0_TRAINED)
+        return 0;
+    if (source == Z0_HASHED)
+        embedding_hashed_base(nodes->embedding, base_key(nodes, "i:", id), z0);
+    return embedding_set_base(nodes->embedding, node->embedding, z0, err);
 }
 
 static int embed_ends(struct nodes *nodes, uint32_t user, uint32_t item, struct error *err)
 {
-    if (embed(nodes, &nodes->users[user].embedding, "u:", ids_text(&nodes->user_ids, user), err) != 0)
-        return -1;
-    return embed(nodes, &nodes->items[item].embedding, "i:", ids_text(&nodes->item_ids, item), err);
+    return embed_user(nodes, user, err) != 0 ? -1 : embed_item(nodes, item, err);
 }
 
 static bool is_embedded(const struct nodes *nodes, const struct edge *edge)
@@ -403,11 +445,14 @@ static int number_values(struct nodes *nodes, struct item_node *node, struct err
 int nodes_describe_item(struct nodes *nodes, uint32_t item, struct description *description, struct error *err)
 {
     struct item_node *node = &nodes->items[item];
+    bool same_title = text_equal(title_of(node->description), title_of(description));
     nodes->title_count -= has_title(node->description);
     nodes->title_count += has_title(description);
     nodes->description_bytes += malloc_usable_size(description) - malloc_usable_size(node->description);
     free(node->description);
     node->description = description;
+    if (!same_title && follow_title(nodes, item, err) != 0)
+        return -1;
     return number_values(nodes, node, err);
 }
 

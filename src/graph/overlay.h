@@ -23,10 +23,14 @@ struct overlay_node {
     enum end end;
     uint32_t degree;         /* edges now */
     uint32_t front, back;    /* this many edges of the working copy's list, at either end, are overruled */
+    uint32_t name;           /* index in the batch's ids, of a node that is new in it; OVERLAY_NONE */
     uint32_t oldest, newest; /* ends of the chain of this batch's pairs that have an edge, in order of time */
 
+    /* Of items only: what the batch says of it; owned by the change. */
+    const struct description *description;
+    bool described;
+
     /* Of users only. */
-    uint32_t name;       /* index in the batch's user ids, of a user who is new in it; OVERLAY_NONE */
     uint32_t last_event; /* of this batch; OVERLAY_NONE */
     int64_t newest_ms;   /* as in struct user_node */
     bool hidden;

@@ -106,6 +106,11 @@ void hidden_key(uint8_t out[HIDDEN_KEY_SIZE], uint32_t user)
     event_prefix(out, 'h', user);
 }
 
+void vector_key(uint8_t out[VECTOR_KEY_SIZE], char kind, uint32_t node)
+{
+    event_prefix(out, kind, node);
+}
+
 void partition_key(struct buffer *out, const char *topic, int32_t partition)
 {
     uint8_t number[4];

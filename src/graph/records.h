@@ -12,6 +12,8 @@
  *   counts    "events"                                -> events (8) newest event's timestamp (8) late events (8)
  *             'h' user (4)                            -> timestamp (8): history without a pair reaches up to here
  *   offsets   topic, 0, partition (4)                 -> next offset (8)
+ *   vectors   'u' or 'i', N (4)                       -> source (1) version: where the z0 of a node with edges comes
+ *                                                         from, if not from a hash of its id (z0.h)
  *   outbox    topic, 0, partition (4) offset (8)      -> letter
  *
  * `edges` holds every event ever accepted, as far back as the window goes: its key is the event's identity, which is
@@ -48,6 +50,7 @@ enum {
     PAIR_KEY_SIZE = 8,
     PAIR_VALUE_SIZE = 26,
     HIDDEN_KEY_SIZE = 5,
+    VECTOR_KEY_SIZE = 5,
     COUNTS_SIZE = 24,
 };
 
@@ -105,6 +108,8 @@ int pair_decode(struct text key, struct text value, struct event *event, struct 
 
 /* In counts. */
 void hidden_key(uint8_t out[HIDDEN_KEY_SIZE], uint32_t user);
+
+void vector_key(uint8_t out[VECTOR_KEY_SIZE], char kind, uint32_t node);
 
 /* Appends topic, 0, partition: the key of an offset and the front of an outbox key. */
 void partition_key(struct buffer *out, const char *topic, int32_t partition);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/grow.h"
+#include "graph/z0.h"
 
 static int out_of_memory(struct error *err)
 {
@@ -112,8 +112,74 @@ int staging_add_item(struct graph *graph, struct text id, uint64_t hash, uint32_
     *item = graph->item_count++;
     if (name_number(&graph->staged.items, id, hash, *item, &name, err) != 0)
         return -1;
+    uint32_t at = overlay_node(&graph->staged.overlay, END_ITEM, *item);
+    if (at == OVERLAY_NONE)
+        return out_of_memory(err);
+    graph->staged.overlay.nodes[at].name = name;
     put_id(graph, 'i', *item, id);
     return append_change(graph, (struct change){.kind = CHANGE_ADD_ITEM, .node = *item, .name = name}, err);
+}
+
+/* Where a node's z0 comes from, as long as it has edges. */
+
+static struct text title_now(const struct graph *graph, const struct overlay_node *node)
+{
+    const struct description *description = node->description;
+    if (!node->described)
+        description = node->number < graph->nodes.item_ids.count ? graph->nodes.items[node->number].description : NULL;
+    return description == NULL ? (struct text){0} : description->title;
+}
+
+static struct text name_now(const struct staged_names *staged, const struct ids *committed, uint32_t name,
+                            uint32_t number)
+{
+    return name != OVERLAY_NONE ? ids_text(&staged->ids, name) : ids_text(committed, number);
+}
+
+static enum z0_source source_now(const struct graph *graph, const struct overlay_node *node)
+{
+    const struct staged *staged = &graph->staged;
+    float z0[GRAPH_DIMENSION_LIMIT];
+    if (node->degree == 0)
+        return Z0_HASHED;
+    if (node->end == END_USER)
+        return z0_of_user(&graph->settings, name_now(&staged->users, &graph->nodes.user_ids, node->name, node->number),
+                          z0);
+    struct text id = name_now(&staged->items, &graph->nodes.item_ids, node->name, node->number);
+    return z0_of_item(&graph->settings, id, title_now(graph, node), z0);
+}
+
+int staging_note_source(struct graph *graph, enum end end, uint32_t number, struct error *err)
+{
+    if (!z0_has_sources(&graph->settings))
+        return 0;
+    uint32_t at = overlay_node(&graph->staged.overlay, end, number);
+    if (at == OVERLAY_NONE)
+        return out_of_memory(err);
+    uint8_t key[VECTOR_KEY_SIZE];
+    vector_key(key, end == END_USER ? 'u' : 'i', number);
+    z0_encode(&graph->settings, source_now(graph, &graph->staged.overlay.nodes[at]), &graph->record);
+    if (buffer_check(&graph->record, "staging the source of a vector", err) != 0)
+        return -1;
+    if (graph->record.size > 0)
+        store_put(&graph->store, FAMILY_VECTORS, view(key, sizeof key), buffer_text(&graph->record));
+    else
+        store_delete(&graph->store, FAMILY_VECTORS, view(key, sizeof key));
+    return 0;
+}
+
+/* After a change of the pair's edge: at an end that has its first one now, or none any more, the record changes. */
+static int note_sources(struct graph *graph, uint32_t user, uint32_t item, struct error *err)
+{
+    if (!z0_has_sources(&graph->settings))
+        return 0;
+    const uint32_t numbers[] = {user, item};
+    for (int end = END_USER; end <= END_ITEM; end++) {
+        const struct overlay_node *node = overlay_find_node(&graph->staged.overlay, (enum end)end, numbers[end]);
+        if (node->degree <= 1 && staging_note_source(graph, (enum end)end, numbers[end], err) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* Edges. */
@@ -121,7 +187,8 @@ int staging_add_item(struct graph *graph, struct text id, uint64_t hash, uint32_
 int staging_set_edge(struct graph *graph, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err)
 {
     struct change change = {.kind = CHANGE_SET_EDGE, .node = user, .edge = edge, .replaced_ms = replaced_ms};
-    if (append_change(graph, change, err) != 0 || overlay_set_edge(&graph->staged.overlay, user, edge, err) != 0)
+    if (append_change(graph, change, err) != 0 || overlay_set_edge(&graph->staged.overlay, user, edge, err) != 0 ||
+        note_sources(graph, user, edge.other, err) != 0)
         return -1;
     return limits_edge_changed(graph, user, edge.other, replaced_ms >= 0, err);
 }
@@ -132,7 +199,8 @@ int staging_remove_edge(struct graph *graph, uint32_t user, uint32_t item, int64
     struct change change = {
         .kind = CHANGE_REMOVE_EDGE, .node = user, .edge = {.other = item}, .replaced_ms = removed_ms};
     if (append_change(graph, change, err) != 0 ||
-        overlay_clear_edge(&graph->staged.overlay, user, item, newest_ms, err) != 0)
+        overlay_clear_edge(&graph->staged.overlay, user, item, newest_ms, err) != 0 ||
+        note_sources(graph, user, item, err) != 0)
         return -1;
     return limits_edge_changed(graph, user, item, true, err);
 }
@@ -289,6 +357,20 @@ int graph_erase_user(struct graph *graph, struct text user_id, struct error *err
 
 /* Descriptions. */
 
+/* What the batch says of an item from now on; NULL: nothing any more. */
+static int note_description(struct graph *graph, uint32_t item, const struct description *description,
+                            struct error *err)
+{
+    if (!z0_has_sources(&graph->settings))
+        return 0;
+    uint32_t at = overlay_node(&graph->staged.overlay, END_ITEM, item);
+    if (at == OVERLAY_NONE)
+        return out_of_memory(err);
+    graph->staged.overlay.nodes[at].description = description;
+    graph->staged.overlay.nodes[at].described = true;
+    return staging_note_source(graph, END_ITEM, item, err);
+}
+
 /* Puts the description under the node's number and stages it for the working copy. */
 static int stage_description(struct graph *graph, enum family family, uint32_t node, struct text title,
                              const struct attribute *attributes, size_t count, struct error *err)
@@ -312,6 +394,8 @@ static int stage_description(struct graph *graph, enum family family, uint32_t n
         free(description);
         return -1;
     }
+    if (family == FAMILY_ITEMS && note_description(graph, node, description, err) != 0)
+        return -1;
     graph->staged.count++;
     return 0;
 }
@@ -349,7 +433,8 @@ int graph_delete_item(struct graph *graph, struct text item_id, struct error *er
     uint8_t key[4];
     bytes_put_32(key, item);
     store_delete(&graph->store, FAMILY_ITEMS, view(key, sizeof key));
-    if (append_change(graph, (struct change){.kind = CHANGE_DESCRIBE_ITEM, .node = item}, err) != 0)
+    if (append_change(graph, (struct change){.kind = CHANGE_DESCRIBE_ITEM, .node = item}, err) != 0 ||
+        note_description(graph, item, NULL, err) != 0)
         return -1;
     graph->staged.count++;
     return 0;

@@ -22,6 +22,9 @@ uint32_t staging_find_item(const struct graph *graph, struct text id, uint64_t h
 int staging_add_user(struct graph *graph, struct text id, uint64_t hash, uint32_t *user, struct error *err);
 int staging_add_item(struct graph *graph, struct text id, uint64_t hash, uint32_t *item, struct error *err);
 
+/* Where the node's z0 comes from is written down. */
+int staging_note_source(struct graph *graph, enum end end, uint32_t number, struct error *err);
+
 /* `edge` is as seen from the user; `replaced_ms` the time of the one before, -1: none. */
 int staging_set_edge(struct graph *graph, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err);
 

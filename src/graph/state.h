@@ -86,6 +86,9 @@ uint32_t graph_number_partition(struct graph *graph, struct text key);
 /* Fills nodes, counts and offsets from the store. */
 int graph_load(struct graph *graph, struct error *err);
 
+/* After loading: stages where base vectors come from now, where that has changed. */
+int graph_begin_sources(struct graph *graph, struct error *err);
+
 /* Back to nothing staged. */
 void graph_clear_staged(struct graph *graph);
 
