@@ -163,7 +163,10 @@ typedef int embedding_fill(void *context, void *bytes, size_t size, struct error
 int embedding_save(const struct embedding *embedding, embedding_write *write, void *context, struct error *err);
 int embedding_load(struct embedding *embedding, embedding_fill *read, void *context, struct error *err);
 
-/* Cosine of two vectors of n floats, 0 when either is 0. Summed in double in index order: the same everywhere. */
-float embedding_cosine(const float *a, const float *b, size_t n);
+/*
+ * Cosine of two vectors of n floats, n a multiple of 8; 0 when either is 0. Computed in double, column j modulo 8
+ * summed up with its like, then the eight sums: the same everywhere. That of a vector with itself is exactly 1.
+ */
+double embedding_cosine(const float *a, const float *b, size_t n);
 
 #endif

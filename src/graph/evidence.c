@@ -19,6 +19,23 @@ struct tally {
     size_t count;
 };
 
+/* What the user made of the items that have an attribute value. */
+struct value_tally {
+    uint32_t value;
+    bool used;
+    struct tally tally;
+};
+
+struct evidence_request {
+    const struct graph *graph;
+    struct evidence_user user; /* its edges are those that count */
+    int64_t before_ms;
+    struct tally all, recent;
+    struct value_tally *values; /* (value_places): open addressing */
+    size_t value_places;        /* a power of 2, more than there are values */
+    struct similar_search search;
+};
+
 static double rate(struct tally tally)
 {
     return ((double)tally.likes + 1.0) / ((double)tally.count + 2.0);
@@ -40,86 +57,135 @@ static double vote(const struct similar_user *similar, size_t similar_count, siz
     return rate(tally);
 }
 
-/* Adds the edge to the tally of every value that its item has in common with the candidate; both lists ascend. */
-static void tally_common_values(const struct graph *graph, struct edge edge, const uint32_t *values, size_t count,
-                                struct tally *tallies)
+/* Where the value's tally is, or would be. */
+static struct value_tally *find_value(const struct evidence_request *request, uint32_t value)
 {
-    size_t other_count;
-    const uint32_t *others = graph_item_values(graph, edge.other, &other_count);
-    for (size_t i = 0, j = 0; i < count && j < other_count;) {
-        if (values[i] == others[j]) {
-            tallies[i].count++;
-            tallies[i].likes += edge.verdict == VERDICT_LIKE;
+    size_t place = (value * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+    for (;; place++) {
+        struct value_tally *found = &request->values[place & (request->value_places - 1)];
+        if (!found->used || found->value == value)
+            return found;
+    }
+}
+
+static const uint32_t *values_of(const struct graph *graph, uint32_t item, size_t *count)
+{
+    *count = 0;
+    return item == GRAPH_NONE ? NULL : graph_item_values(graph, item, count);
+}
+
+static int tally_values(struct evidence_request *request, struct arena *arena)
+{
+    const struct evidence_user *user = &request->user;
+    size_t most = 0, count;
+    for (size_t i = 0; i < user->edge_count; i++) {
+        (void)values_of(request->graph, user->edges[i].other, &count);
+        most += count;
+    }
+    for (request->value_places = 1; request->value_places <= 2 * most;)
+        request->value_places *= 2;
+    request->values = arena_allocate_array(arena, request->value_places, sizeof *request->values);
+    if (request->values == NULL)
+        return -1;
+    for (size_t i = 0; i < user->edge_count; i++) {
+        const uint32_t *values = values_of(request->graph, user->edges[i].other, &count);
+        for (size_t j = 0; j < count; j++) {
+            struct value_tally *found = find_value(request, values[j]);
+            found->used = true;
+            found->value = values[j];
+            found->tally.count++;
+            found->tally.likes += user->edges[i].verdict == VERDICT_LIKE;
         }
-        bool next_other = others[j] <= values[i];
-        i += values[i] <= others[j];
-        j += next_other;
     }
+    return 0;
 }
 
-static double affinity(const struct graph *graph, uint32_t item, const struct edge *edges, size_t count)
+static double affinity(const struct evidence_request *request, uint32_t item)
 {
-    enum { CHUNK = 64 }; /* values at a time: no limit on their number, and nothing to allocate */
-    size_t value_count;
-    const uint32_t *values = graph_item_values(graph, item, &value_count);
-    if (value_count == 0)
-        return 0.5;
+    size_t count;
+    const uint32_t *values = values_of(request->graph, item, &count);
     double sum = 0.0;
-    for (size_t at = 0; at < value_count; at += CHUNK) {
-        struct tally tallies[CHUNK] = {0};
-        size_t some = value_count - at < CHUNK ? value_count - at : CHUNK;
-        for (size_t i = 0; i < count; i++)
-            tally_common_values(graph, edges[i], values + at, some, tallies);
-        for (size_t i = 0; i < some; i++)
-            sum += rate(tallies[i]);
-    }
-    return sum / (double)value_count;
+    for (size_t i = 0; i < count; i++)
+        sum += rate(find_value(request, values[i])->tally);
+    return count == 0 ? 0.5 : sum / (double)count;
 }
 
-static double cosine(const struct graph *graph, uint32_t user, uint32_t item)
+static double cosine(const struct evidence_request *request, uint32_t item)
 {
-    float of_user[GRAPH_DIMENSION_LIMIT], of_item[GRAPH_DIMENSION_LIMIT];
-    graph_user_embedding(graph, user, of_user);
-    graph_item_embedding(graph, item, of_item);
-    return (double)embedding_cosine(of_user, of_item, graph_settings(graph)->dimension);
+    float of_item[GRAPH_DIMENSION_LIMIT];
+    graph_item_embedding(request->graph, item, of_item);
+    return embedding_cosine(request->user.embedding, of_item, graph_settings(request->graph)->dimension);
 }
 
-void evidence_gather(const struct graph *graph, uint32_t user, uint32_t item, int64_t before_ms,
-                     const struct similar_user *similar, size_t similar_count, struct evidence *out)
+/* Embedding and edges of the user where the caller has none. */
+static int take_user(struct evidence_request *request, struct arena *arena)
 {
-    const struct edge *of_user = NULL, *of_item = NULL;
-    size_t user_count = 0, item_count = 0;
-    if (user != GRAPH_NONE) {
-        of_user = graph_user_edges(graph, user, &user_count);
-        user_count = graph_edges_before(of_user, user_count, before_ms);
+    struct evidence_user *user = &request->user;
+    const struct graph *graph = request->graph;
+    if (user->embedding == NULL) {
+        float *own = arena_allocate_array(arena, graph_settings(graph)->dimension, sizeof *own);
+        if (own == NULL)
+            return -1;
+        if (user->number != GRAPH_NONE)
+            graph_user_embedding(graph, user->number, own);
+        user->embedding = own;
     }
+    if (user->edges == NULL && user->number != GRAPH_NONE)
+        user->edges = graph_user_edges(graph, user->number, &user->edge_count);
+    user->edge_count = graph_edges_before(user->edges, user->edge_count, request->before_ms);
+    return 0;
+}
+
+int evidence_begin(struct evidence_request **out, const struct graph *graph, const struct evidence_user *user,
+                   int64_t before_ms, struct arena *arena, struct error *err)
+{
+    struct evidence_request *request = arena_allocate(arena, sizeof *request);
+    if (request == NULL)
+        goto no_memory;
+    request->graph = graph;
+    request->user = *user;
+    request->before_ms = before_ms;
+    if (take_user(request, arena) != 0 || tally_values(request, arena) != 0)
+        goto no_memory;
+    user = &request->user;
+    size_t recent = user->edge_count < RECENT_EDGES ? user->edge_count : RECENT_EDGES;
+    request->all = tally_edges(user->edges, user->edge_count);
+    if (recent > 0)
+        request->recent = tally_edges(user->edges + user->edge_count - recent, recent);
+    similar_begin(&request->search, graph, user->embedding, user->number, before_ms);
+    *out = request;
+    return 0;
+no_memory:
+    return error_set(err, ERROR_FATAL, "out of memory for the evidence of a request");
+}
+
+size_t evidence_gather(struct evidence_request *request, uint32_t item, struct evidence *out,
+                       struct similar_user voters[EVIDENCE_VOTERS])
+{
+    struct tally of_item = {0};
     if (item != GRAPH_NONE) {
-        of_item = graph_item_edges(graph, item, &item_count);
-        item_count = graph_edges_before(of_item, item_count, before_ms);
+        size_t count;
+        const struct edge *edges = graph_item_edges(request->graph, item, &count);
+        of_item = tally_edges(edges, graph_edges_before(edges, count, request->before_ms));
     }
-    size_t recent_count = user_count < RECENT_EDGES ? user_count : RECENT_EDGES;
-    struct tally item_tally = tally_edges(of_item, item_count);
-    struct tally user_tally = tally_edges(of_user, user_count);
-    struct tally recent_tally = {0};
-    if (recent_count > 0)
-        recent_tally = tally_edges(of_user + user_count - recent_count, recent_count);
-
+    size_t voter_count = similar_by_candidate(&request->search, item, EVIDENCE_VOTERS, voters);
     *out = (struct evidence){
-        .item_like_rate = rate(item_tally),
-        .item_count = (double)item_tally.count,
-        .item_likes = (double)item_tally.likes,
-        .user_like_rate = rate(user_tally),
-        .user_count = (double)user_tally.count,
-        .user_likes = (double)user_tally.likes,
-        .recent_like_rate = rate(recent_tally),
-        .recent_count = (double)recent_tally.count,
-        .recent_likes = (double)recent_tally.likes,
-        .vote_4 = vote(similar, similar_count, 4),
-        .vote_8 = vote(similar, similar_count, 8),
-        .vote_30 = vote(similar, similar_count, 30),
-        .cosine = user == GRAPH_NONE || item == GRAPH_NONE ? 0.0 : cosine(graph, user, item),
-        .affinity = item == GRAPH_NONE ? 0.5 : affinity(graph, item, of_user, user_count),
+        .item_like_rate = rate(of_item),
+        .item_count = (double)of_item.count,
+        .item_likes = (double)of_item.likes,
+        .user_like_rate = rate(request->all),
+        .user_count = (double)request->all.count,
+        .user_likes = (double)request->all.likes,
+        .recent_like_rate = rate(request->recent),
+        .recent_count = (double)request->recent.count,
+        .recent_likes = (double)request->recent.likes,
+        .vote_4 = vote(voters, voter_count, 4),
+        .vote_8 = vote(voters, voter_count, 8),
+        .vote_30 = vote(voters, voter_count, 30),
+        .cosine = item == GRAPH_NONE ? 0.0 : cosine(request, item),
+        .affinity = affinity(request, item),
     };
+    return voter_count;
 }
 
 void evidence_values(const struct evidence *evidence, double values[EVIDENCE_COUNT])

@@ -5,13 +5,16 @@
  * earlier), so a value known only later cannot leak in. Neutral edges count as not liked. Rates are smoothed towards a
  * half: (likes + 1) / (edges + 2).
  *
- * Caveat: an edge replaced by a later event is gone from the counts also for an earlier `before_ms`.
+ * Caveats: an edge replaced by a later event is gone from the counts also for an earlier `before_ms`; votes and cosine
+ * go by the embeddings of now.
  *
- * Threads: call between graph_read_lock() and graph_read_unlock().
+ * Threads: call between graph_read_lock() and graph_read_unlock(); what evidence_begin() gives is good for that one
+ * lock.
  */
 #ifndef HEADRACE_GRAPH_EVIDENCE_H
 #define HEADRACE_GRAPH_EVIDENCE_H
 
+#include "base/arena.h"
 #include "graph/graph.h"
 #include "graph/similar.h"
 
@@ -32,17 +35,35 @@ struct evidence {
                         none */
 };
 
-enum { EVIDENCE_COUNT = 14 };
+enum { EVIDENCE_COUNT = 14, EVIDENCE_VOTERS = 30 };
 
 /* Names in the order of the struct: "item_like_rate", … */
 extern const char *const evidence_names[EVIDENCE_COUNT];
 
+/* Whom the evidence is for. */
+struct evidence_user {
+    uint32_t number;          /* GRAPH_NONE: the graph does not know the user */
+    const float *embedding;   /* dimension floats; NULL: the graph's */
+    const struct edge *edges; /* oldest first, `other` GRAPH_NONE where the item is unknown; NULL: the graph's */
+    size_t edge_count;
+};
+
+/* The user's share of the evidence, worked out once for all candidates of a request. */
+struct evidence_request;
+
 /*
- * `user` and `item` may be GRAPH_NONE (unknown): rates are then a half, counts 0. `similar` (most similar first, as of
- * similar_by_candidate with k = 30) gives the votes.
+ * What `user` points to must outlive the request, which lives in `arena`. An unknown user without edges has rates of a
+ * half and counts of 0; without an embedding no cosine and nobody who votes. ERROR_FATAL: no memory.
  */
-void evidence_gather(const struct graph *graph, uint32_t user, uint32_t item, int64_t before_ms,
-                     const struct similar_user *similar, size_t similar_count, struct evidence *out);
+int evidence_begin(struct evidence_request **request, const struct graph *graph, const struct evidence_user *user,
+                   int64_t before_ms, struct arena *arena, struct error *err);
+
+/*
+ * `item` may be GRAPH_NONE (unknown): its rates are then a half, its counts 0. voters[0..returned) are the users whose
+ * verdicts are the votes, most similar first.
+ */
+size_t evidence_gather(struct evidence_request *request, uint32_t item, struct evidence *out,
+                       struct similar_user voters[EVIDENCE_VOTERS]);
 
 /* The values in the order of the names. */
 void evidence_values(const struct evidence *evidence, double values[EVIDENCE_COUNT]);

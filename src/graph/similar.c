@@ -1,20 +1,11 @@
 #include "graph/similar.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "graph/embedding.h"
 
-/*
- * Cosines are rounded to a grid of 2^-17. Sums that were kept up to date by pushes differ in their last bits between
- * users who are equals, and without the grid these bits, not the users' activity, would break the tie. It is a hundred
- * times coarser than the rounding, so that few ties straddle two points, and finer than what the default push threshold
- * leaves open.
- */
-static float on_grid(float cosine)
-{
-    return (float)(round((double)cosine * 0x1p17) * 0x1p-17);
-}
+/* Cosine of a user who has no embedding. */
+static const double NOBODY = -2.0;
 
 /* The user's newest edge earlier than `before_ms`; INT64_MIN: none. */
 static int64_t newest_activity(const struct graph *graph, uint32_t user, int64_t before_ms)
@@ -47,14 +38,24 @@ static bool comes_before(const struct graph *graph, int64_t before_ms, const str
 /* The best k so far, best first. */
 struct ranking {
     const struct graph *graph;
-    const float *query;
-    size_t dimension;
-    uint32_t self;
     int64_t before_ms;
     struct similar_user *users;
     size_t count;
     size_t k;
 };
+
+static void rank(struct ranking *ranking, struct similar_user user)
+{
+    size_t at = ranking->count;
+    while (at > 0 && comes_before(ranking->graph, ranking->before_ms, &user, &ranking->users[at - 1]))
+        at--;
+    if (at == ranking->k)
+        return;
+    if (ranking->count < ranking->k)
+        ranking->count++;
+    memmove(ranking->users + at + 1, ranking->users + at, (ranking->count - at - 1) * sizeof *ranking->users);
+    ranking->users[at] = user;
+}
 
 static bool is_zero(const float *vector, size_t n)
 {
@@ -64,48 +65,60 @@ static bool is_zero(const float *vector, size_t n)
     return true;
 }
 
-static void consider(struct ranking *ranking, uint32_t user, int8_t verdict)
+static double cosine_to(const struct graph *graph, const float *query, uint32_t user)
 {
     float vector[GRAPH_DIMENSION_LIMIT];
-    if (user == ranking->self)
-        return;
-    graph_user_embedding(ranking->graph, user, vector);
-    if (is_zero(vector, ranking->dimension))
-        return;
-    float cosine = on_grid(embedding_cosine(ranking->query, vector, ranking->dimension));
-    struct similar_user candidate = {user, cosine, verdict};
-    size_t at = ranking->count;
-    while (at > 0 && comes_before(ranking->graph, ranking->before_ms, &candidate, &ranking->users[at - 1]))
-        at--;
-    if (at == ranking->k)
-        return;
-    if (ranking->count < ranking->k)
-        ranking->count++;
-    memmove(ranking->users + at + 1, ranking->users + at, (ranking->count - at - 1) * sizeof *ranking->users);
-    ranking->users[at] = candidate;
+    size_t n = graph_settings(graph)->dimension;
+    graph_user_embedding(graph, user, vector);
+    double cosine = embedding_cosine(query, vector, n);
+    return cosine == 0 && (is_zero(vector, n) || is_zero(query, n)) ? NOBODY : cosine;
 }
 
-size_t similar_by_candidate(const struct graph *graph, const float *query, uint32_t self, uint32_t item,
-                            int64_t before_ms, size_t k, struct similar_user *out)
+void similar_begin(struct similar_search *search, const struct graph *graph, const float *query, uint32_t self,
+                   int64_t before_ms)
 {
-    struct ranking ranking = {graph, query, graph_settings(graph)->dimension, self, before_ms, out, 0, k};
-    if (item == GRAPH_NONE || is_zero(query, ranking.dimension))
+    search->graph = graph;
+    search->query = query;
+    search->self = self;
+    search->before_ms = before_ms;
+    for (size_t i = 0; i < SIMILAR_CACHE; i++)
+        search->cache[i].user = GRAPH_NONE;
+}
+
+static double find_cosine(struct similar_search *search, uint32_t user)
+{
+    struct similar_cosine *cached = &search->cache[user % SIMILAR_CACHE];
+    if (cached->user != user)
+        *cached = (struct similar_cosine){user, cosine_to(search->graph, search->query, user)};
+    return cached->cosine;
+}
+
+size_t similar_by_candidate(struct similar_search *search, uint32_t item, size_t k, struct similar_user *out)
+{
+    struct ranking ranking = {search->graph, search->before_ms, out, 0, k};
+    if (item == GRAPH_NONE || k == 0)
         return 0;
     size_t count;
-    const struct edge *edges = graph_item_edges(graph, item, &count);
-    count = graph_edges_before(edges, count, before_ms);
-    for (size_t i = 0; i < count; i++)
-        consider(&ranking, edges[i].other, edges[i].verdict);
+    const struct edge *edges = graph_item_edges(search->graph, item, &count);
+    count = graph_edges_before(edges, count, search->before_ms);
+    for (size_t i = count < SIMILAR_RATERS ? 0 : count - SIMILAR_RATERS; i < count; i++) {
+        uint32_t user = edges[i].other;
+        double cosine = find_cosine(search, user);
+        if (user == search->self || cosine == NOBODY || (ranking.count == k && cosine < out[k - 1].cosine))
+            continue;
+        rank(&ranking, (struct similar_user){user, cosine, edges[i].verdict});
+    }
     return ranking.count;
 }
 
 size_t similar_global(const struct graph *graph, const float *query, uint32_t self, size_t k, struct similar_user *out)
 {
-    struct ranking ranking = {graph, query, graph_settings(graph)->dimension, self, INT64_MAX, out, 0, k};
-    if (is_zero(query, ranking.dimension))
-        return 0;
+    struct ranking ranking = {graph, INT64_MAX, out, 0, k};
     uint64_t users = graph_counts(graph).users;
-    for (uint32_t user = 0; user < users; user++)
-        consider(&ranking, user, 0);
+    for (uint32_t user = 0; user < users && k > 0; user++) {
+        double cosine = user == self ? NOBODY : cosine_to(graph, query, user);
+        if (cosine != NOBODY)
+            rank(&ranking, (struct similar_user){user, cosine, 0});
+    }
     return ranking.count;
 }

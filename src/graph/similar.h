@@ -1,11 +1,12 @@
 /*
  * similar.h - users like this one
  *
- * CANDIDATE: among the users with an edge to the candidate earlier than `before_ms`, the most similar, with what they
- * made of it. GLOBAL: the paper's (section 4, arg max over all users). Both search exhaustively: cosine of embeddings,
- * rounded to a grid of 2^-17, ties by most recent activity (CANDIDATE: earlier than `before_ms`), then by id in byte
- * order. Users without an embedding (no edges) are never returned, nor is the user; a query of zeros is similar to
- * nobody. The embeddings are those of now, also for an earlier `before_ms`.
+ * CANDIDATE: among the users with an edge to the candidate earlier than `before_ms` (of an item with more of them than
+ * SIMILAR_RATERS, among the most recent ones), the most similar, with what they made of it. GLOBAL: the paper's
+ * (section 4, arg max over all users). Both are exact: cosines of embeddings as embedding_cosine() computes them, ties
+ * by most recent activity (CANDIDATE: earlier than `before_ms`), then by id in byte order. Users without an embedding
+ * (no edges) are never returned, nor is the user; a query of zeros is similar to nobody. The embeddings are those of
+ * now, also for an earlier `before_ms`.
  *
  * Threads: call between graph_read_lock() and graph_read_unlock().
  */
@@ -16,19 +17,43 @@
 
 enum similar_mode { SIMILAR_NONE, SIMILAR_CANDIDATE, SIMILAR_GLOBAL };
 
+enum {
+    SIMILAR_RATERS = 2048, /* of one candidate that are looked at */
+    SIMILAR_CACHE = 4096,  /* a power of 2 */
+};
+
 struct similar_user {
     uint32_t user;
-    float cosine;   /* on the grid */
+    double cosine;
     int8_t verdict; /* CANDIDATE: of the candidate; GLOBAL: 0 */
 };
 
+/* What the candidates of one request share: they are known to much the same users, whose cosines are kept. */
+struct similar_search {
+    const struct graph *graph;
+    const float *query;
+    uint32_t self;
+    int64_t before_ms;
+    struct similar_cosine {
+        uint32_t user;
+        double cosine;
+    } cache[SIMILAR_CACHE]; /* at the user's number modulo its size */
+};
+
 /*
- * `query` is the embedding to compare with (dimension floats), `self` the user to leave out (GRAPH_NONE: nobody).
- * Fills out[0..k), most similar first, and returns how many. An `item` of GRAPH_NONE has no users. Costs one cosine for
- * each user looked at.
+ * `query` is the embedding to compare with (dimension floats; it must outlive the search), `self` the user to leave out
+ * (GRAPH_NONE: nobody). The search is good for one read lock.
  */
-size_t similar_by_candidate(const struct graph *graph, const float *query, uint32_t self, uint32_t item,
-                            int64_t before_ms, size_t k, struct similar_user *out);
+void similar_begin(struct similar_search *search, const struct graph *graph, const float *query, uint32_t self,
+                   int64_t before_ms);
+
+/*
+ * Fills out[0..k), most similar first, and returns how many. An `item` of GRAPH_NONE has no users. Costs a cosine for
+ * each user that the search has not met before.
+ */
+size_t similar_by_candidate(struct similar_search *search, uint32_t item, size_t k, struct similar_user *out);
+
+/* With graph_settings.similar_table a pass over the table, else over all embeddings; the answer is the same. */
 size_t similar_global(const struct graph *graph, const float *query, uint32_t self, size_t k, struct similar_user *out);
 
 #endif

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "graph/records.h"
+
 enum { SIMILAR_HISTORY = 5 }; /* events shown of each user that is similar over all (SIMILAR_GLOBAL) */
 
 /*
@@ -21,7 +23,10 @@ struct planning {
     const struct score_request *request;
     struct arena *arena;
     uint32_t user;
-    float *query; /* the user's embedding */
+    float *query;        /* the user's embedding */
+    struct edge *events; /* the request's own history, if that is taken, as edges, oldest first */
+    size_t event_count;
+    struct evidence_request *evidence;
     struct plan *plan;
 };
 
@@ -112,6 +117,49 @@ static int older_first(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y; /* as they stand in the request */
 }
 
+static bool comes_again(const struct request_event *const *order, size_t count, size_t at)
+{
+    for (size_t i = at + 1; i < count; i++)
+        if (text_equal(order[i]->item_id, order[at]->item_id))
+            return true;
+    return false;
+}
+
+/*
+ * The user's edges and embedding as they would be if the graph had seen these events, oldest first. The embedding stays
+ * the graph's where none of the items has one.
+ */
+static int take_inline_history(struct planning *planning, const struct request_event *const *order, size_t count,
+                               struct error *err)
+{
+    const struct graph_settings *settings = graph_settings(planning->graph);
+    struct edge *edges = arena_allocate_array(planning->arena, count + 1, sizeof *edges);
+    uint32_t *items = arena_allocate_array(planning->arena, count + 1, sizeof *items);
+    float *embedding = arena_allocate_array(planning->arena, settings->dimension, sizeof *embedding);
+    size_t edge_count = 0, item_count = 0;
+    if (edges == NULL || items == NULL || embedding == NULL)
+        return out_of_memory(err);
+    for (size_t i = 0; i < count; i++) {
+        const struct request_event *event = order[i];
+        if (!event_is_edge((uint8_t)event->kind) || comes_again(order, count, i))
+            continue;
+        enum verdict verdict = graph_verdict(settings, event->kind, event->has_value, event->value, false, false);
+        uint32_t item = graph_find_item(planning->graph, event->item_id);
+        edges[edge_count++] =
+            (struct edge){.timestamp_ms = event->timestamp_ms, .other = item, .verdict = (int8_t)verdict};
+        if (settings->edges == GRAPH_EDGES_ALL || verdict == VERDICT_LIKE)
+            items[item_count++] = item;
+    }
+    planning->events = edges;
+    planning->event_count = edge_count;
+    if (graph_embed_history(planning->graph, items, item_count, embedding, err) != 0)
+        return -1;
+    for (size_t i = 0; i < settings->dimension; i++)
+        if (embedding[i] != 0.0f)
+            planning->query = embedding;
+    return 0;
+}
+
 /* The request's own history, for a user that the graph does not know. */
 static int tell_inline_history(struct planning *planning, size_t *known, struct error *err)
 {
@@ -142,7 +190,7 @@ static int tell_inline_history(struct planning *planning, size_t *known, struct 
     planning->plan->user.history = told;
     planning->plan->user.history_count = count;
     *known = earlier;
-    return 0;
+    return take_inline_history(planning, order, earlier, err);
 }
 
 static int tell_similar_users(struct planning *planning, struct error *err)
@@ -200,7 +248,11 @@ static int plan_user(struct planning *planning, struct error *err)
         tell_inline_history(planning, &known, err) != 0)
         return -1;
     plan->cold_user = known < planning->settings->history_min;
-    return planning->settings->similar_mode == SIMILAR_GLOBAL ? tell_similar_users(planning, err) : 0;
+    if (planning->settings->similar_mode == SIMILAR_GLOBAL && tell_similar_users(planning, err) != 0)
+        return -1;
+    const struct evidence_user user = {planning->user, planning->query, planning->events, planning->event_count};
+    return evidence_begin(&planning->evidence, planning->graph, &user, planning->request->timestamp_ms, planning->arena,
+                          err);
 }
 
 static struct text pseudonym(struct planning *planning, uint32_t user)
@@ -245,11 +297,9 @@ static int tell_voters(struct planning *planning, const struct similar_user *vot
 static int plan_candidate(struct planning *planning, const struct request_candidate *asked,
                           struct plan_candidate *candidate, struct error *err)
 {
-    int64_t before_ms = planning->request->timestamp_ms;
     uint32_t item = graph_find_item(planning->graph, asked->item_id);
     struct text title = asked->title;
-    struct similar_user voters[PLAN_VOTERS];
-    size_t voter_count = 0;
+    struct similar_user voters[EVIDENCE_VOTERS];
     if (item != GRAPH_NONE) {
         const struct attribute *attributes;
         struct text stored;
@@ -259,10 +309,8 @@ static int plan_candidate(struct planning *planning, const struct request_candid
         if (copy_fields(planning->arena, attributes, candidate->prompt.attribute_count, &candidate->prompt.attributes,
                         err) != 0)
             return -1;
-        voter_count = similar_by_candidate(planning->graph, planning->query, planning->user, item, before_ms,
-                                           PLAN_VOTERS, voters);
     }
-    evidence_gather(planning->graph, planning->user, item, before_ms, voters, voter_count, &candidate->evidence);
+    size_t voter_count = evidence_gather(planning->evidence, item, &candidate->evidence, voters);
     candidate->prompt.ratings = (uint64_t)candidate->evidence.item_count;
     candidate->prompt.likes = (uint64_t)candidate->evidence.item_likes;
     if (copy_text(planning->arena, title, &candidate->prompt.title, err) != 0)

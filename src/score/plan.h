@@ -19,11 +19,9 @@
 #include "prompt/prompt.h"
 #include "wire/messages.h"
 
-enum { PLAN_VOTERS = 30 }; /* similar users who vote in the evidence; the prompt shows the first few */
-
 struct plan_settings {
     enum similar_mode similar_mode;
-    size_t similar_users;   /* shown in the prompt */
+    size_t similar_users;   /* shown in the prompt; with CANDIDATE at most EVIDENCE_VOTERS */
     size_t history_max;     /* events in the prompt, at most: the oldest leave it in steps */
     size_t history_min;     /* fewer: COLD_USER */
     uint64_t pseudonym_key; /* of other users' ids in explanations */

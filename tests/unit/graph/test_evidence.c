@@ -62,6 +62,25 @@ static void describe_at_random(struct fixture *fixture, struct ratings *ratings,
     }
 }
 
+static size_t gather_for(struct fixture *fixture, const struct evidence_user *user, uint32_t item, int64_t before_ms,
+                         struct evidence *out, struct similar_user voters[EVIDENCE_VOTERS])
+{
+    struct arena arena;
+    struct evidence_request *request;
+    struct error err;
+    arena_init(&arena, 0);
+    check(evidence_begin(&request, fixture->graph, user, before_ms, &arena, &err), &err);
+    size_t count = evidence_gather(request, item, out, voters);
+    arena_free(&arena);
+    return count;
+}
+
+static void gather(struct fixture *fixture, uint32_t user, uint32_t item, int64_t before_ms, struct evidence *out)
+{
+    struct similar_user voters[EVIDENCE_VOTERS];
+    gather_for(fixture, &(struct evidence_user){.number = user}, item, before_ms, out, voters);
+}
+
 static double smoothed(int likes, int count)
 {
     return (likes + 1.0) / (count + 2.0);
@@ -121,6 +140,63 @@ static double naive_cosine(const struct fixture *fixture, uint32_t user, uint32_
     return aa == 0.0 || bb == 0.0 ? 0.0 : ab / sqrt(aa * bb);
 }
 
+struct rater {
+    double cosine;
+    int64_t active_ms;
+    char id[8];
+    bool like;
+};
+
+static int most_similar_first(const void *a, const void *b)
+{
+    const struct rater *x = a, *y = b;
+    if (fabs(x->cosine - y->cosine) > 1e-12)
+        return x->cosine < y->cosine ? 1 : -1;
+    if (x->active_ms != y->active_ms)
+        return x->active_ms < y->active_ms ? 1 : -1;
+    return strcmp(x->id, y->id);
+}
+
+static double cosine_of_users(const struct fixture *fixture, uint32_t user, uint32_t other)
+{
+    float a[16], b[16];
+    double ab = 0.0, aa = 0.0, bb = 0.0;
+    graph_user_embedding(fixture->graph, user, a);
+    graph_user_embedding(fixture->graph, other, b);
+    for (int n = 0; n < 16; n++) {
+        ab += (double)a[n] * (double)b[n];
+        aa += (double)a[n] * (double)a[n];
+        bb += (double)b[n] * (double)b[n];
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static double naive_vote(const struct fixture *fixture, const struct ratings *ratings, int user, int item,
+                         int64_t before_ms, int voters)
+{
+    struct rater raters[USERS];
+    int count = 0, likes = 0;
+    char name[8];
+    name_of(name, 'u', user);
+    uint32_t self = user_number(fixture, name);
+    for (int u = 0; u < USERS && self != GRAPH_NONE; u++) {
+        if (u == user || !is_before(ratings, u, item, before_ms))
+            continue;
+        struct rater *rater = &raters[count++];
+        *rater = (struct rater){.like = ratings->value[u][item] >= 4.0};
+        name_of(rater->id, 'u', u);
+        rater->cosine = cosine_of_users(fixture, self, user_number(fixture, rater->id));
+        for (int i = 0; i < ITEMS; i++)
+            if (is_before(ratings, u, i, before_ms) && ratings->timestamp_ms[u][i] > rater->active_ms)
+                rater->active_ms = ratings->timestamp_ms[u][i];
+    }
+    qsort(raters, (size_t)count, sizeof *raters, most_similar_first);
+    count = count < voters ? count : voters;
+    for (int n = 0; n < count; n++)
+        likes += raters[n].like;
+    return smoothed(likes, count);
+}
+
 #define ASSERT_NEAR(a, b, tolerance) assert_true(fabs((a) - (b)) <= (tolerance))
 
 static void compare(struct fixture *fixture, const struct ratings *ratings, int user, int item, int64_t before_ms)
@@ -130,7 +206,7 @@ static void compare(struct fixture *fixture, const struct ratings *ratings, int 
     name_of(item_id, 'i', item);
     uint32_t u = user_number(fixture, user_id), i = item_number(fixture, item_id);
     struct evidence evidence;
-    evidence_gather(fixture->graph, u, i, before_ms, NULL, 0, &evidence);
+    gather(fixture, u, i, before_ms, &evidence);
 
     int user_likes = 0, user_count = 0, item_likes = 0, item_count = 0, recent_likes, recent_count;
     for (int n = 0; n < ITEMS; n++) {
@@ -152,16 +228,16 @@ static void compare(struct fixture *fixture, const struct ratings *ratings, int 
         smoothed(recent_likes, recent_count),
         recent_count,
         recent_likes,
-        0.5,
-        0.5,
-        0.5,
+        naive_vote(fixture, ratings, user, item, before_ms, 4),
+        naive_vote(fixture, ratings, user, item, before_ms, 8),
+        naive_vote(fixture, ratings, user, item, before_ms, 30),
         u == GRAPH_NONE ? 0.0 : naive_cosine(fixture, u, i),
         naive_affinity(ratings, user, item, before_ms),
     };
     double values[EVIDENCE_COUNT];
     evidence_values(&evidence, values);
     for (int n = 0; n < EVIDENCE_COUNT; n++)
-        if (fabs(values[n] - expected[n]) > 1e-6)
+        if (fabs(values[n] - expected[n]) > 1e-9)
             fail_msg("%s of u%d, i%d before %lld: %g, expected %g", evidence_names[n], user, item, (long long)before_ms,
                      values[n], expected[n]);
 }
@@ -191,9 +267,9 @@ static void an_event_of_the_very_same_time_does_not_count(void **state)
     rate(fixture, "ann", "alien", 10, 5.0);
     commit(fixture);
     uint32_t ann = user_number(fixture, "ann"), alien = item_number(fixture, "alien");
-    evidence_gather(fixture->graph, ann, alien, 10, NULL, 0, &evidence);
+    gather(fixture, ann, alien, 10, &evidence);
     assert_true(evidence.item_count == 0.0 && evidence.user_count == 0.0 && evidence.recent_count == 0.0);
-    evidence_gather(fixture->graph, ann, alien, 11, NULL, 0, &evidence);
+    gather(fixture, ann, alien, 11, &evidence);
     assert_true(evidence.item_count == 1.0 && evidence.user_count == 1.0 && evidence.recent_count == 1.0);
 }
 
@@ -209,27 +285,94 @@ static void a_neutral_edge_counts_as_not_liked(void **state)
     check(graph_put_interaction(fixture->graph, &neutral, &err), &err);
     commit(fixture);
     struct evidence evidence;
-    evidence_gather(fixture->graph, user_number(fixture, "ann"), item_number(fixture, "alien"), 11, NULL, 0, &evidence);
+    gather(fixture, user_number(fixture, "ann"), item_number(fixture, "alien"), 11, &evidence);
     assert_true(evidence.user_count == 1.0 && evidence.user_likes == 0.0 && evidence.item_likes == 0.0);
     ASSERT_NEAR(evidence.affinity, smoothed(0, 1), 1e-12);
 }
 
+static double vote_of(const struct similar_user *voters, int count, int wanted)
+{
+    int likes = 0;
+    count = count < wanted ? count : wanted;
+    for (int n = 0; n < count; n++)
+        likes += voters[n].verdict == VERDICT_LIKE;
+    return smoothed(likes, count);
+}
+
+/* Forty users know the candidate, each with a taste of its own. */
 static void votes_are_of_the_most_similar_only(void **state)
 {
     struct fixture *fixture = *state;
-    struct evidence evidence;
-    struct similar_user similar[40];
-    for (size_t n = 0; n < 40; n++) {
-        bool like = n < 2 || (n >= 4 && n < 8) || n >= 30;
-        similar[n] = (struct similar_user){0, 0.5f, (int8_t)(like ? VERDICT_LIKE : n % 2 ? VERDICT_NEUTRAL : -1)};
+    struct random random = {9};
+    char user[8], item[8];
+    for (int u = 0; u < 40; u++) {
+        name_of(user, 'u', u);
+        rate(fixture, user, "candidate", 10 + u / 4, 1.0 + (double)random_below(&random, 5));
+        for (int n = 0; n < 4; n++) {
+            name_of(item, 'i', (int)random_below(&random, 9));
+            rate(fixture, user, item, 5, 4.0);
+        }
     }
-    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, 1, similar, 40, &evidence);
-    ASSERT_NEAR(evidence.vote_4, smoothed(2, 4), 1e-12);
-    ASSERT_NEAR(evidence.vote_8, smoothed(6, 8), 1e-12);
-    ASSERT_NEAR(evidence.vote_30, smoothed(6, 30), 1e-12);
-    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, 1, similar, 3, &evidence);
-    ASSERT_NEAR(evidence.vote_4, smoothed(2, 3), 1e-12);
-    ASSERT_NEAR(evidence.vote_30, smoothed(2, 3), 1e-12);
+    rate(fixture, "ann", "i3", 5, 4.0);
+    commit(fixture);
+    uint32_t ann = user_number(fixture, "ann"), candidate = item_number(fixture, "candidate");
+    float query[16];
+    graph_user_embedding(fixture->graph, ann, query);
+    for (int64_t before_ms = 10; before_ms <= 20; before_ms++) {
+        struct similar_search search;
+        struct similar_user expected[EVIDENCE_VOTERS], voters[EVIDENCE_VOTERS];
+        struct evidence evidence;
+        similar_begin(&search, fixture->graph, query, ann, before_ms);
+        size_t count = similar_by_candidate(&search, candidate, EVIDENCE_VOTERS, expected);
+        assert_int_equal(count, (before_ms - 10) * 4 < 30 ? (before_ms - 10) * 4 : 30);
+        assert_int_equal(
+            gather_for(fixture, &(struct evidence_user){.number = ann}, candidate, before_ms, &evidence, voters),
+            count);
+        for (size_t n = 0; n < count; n++)
+            assert_int_equal(voters[n].user, expected[n].user);
+        ASSERT_NEAR(evidence.vote_4, vote_of(expected, (int)count, 4), 1e-12);
+        ASSERT_NEAR(evidence.vote_8, vote_of(expected, (int)count, 8), 1e-12);
+        ASSERT_NEAR(evidence.vote_30, vote_of(expected, (int)count, 30), 1e-12);
+    }
+}
+
+/* One whom the graph does not know, with edges and an embedding from elsewhere, is as good as one whom it knows. */
+static void a_user_can_be_brought_along(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ratings *ratings = calloc(1, sizeof *ratings);
+    assert_non_null(ratings);
+    struct random random = {11};
+    describe_at_random(fixture, ratings, &random);
+    rate_at_random(fixture, ratings, &random);
+    commit(fixture);
+    for (int u = 0; u < USERS - 1; u++) {
+        char name[8];
+        float embedding[16];
+        size_t count;
+        name_of(name, 'u', u);
+        uint32_t user = user_number(fixture, name);
+        graph_user_embedding(fixture->graph, user, embedding);
+        const struct edge *edges = graph_user_edges(fixture->graph, user, &count);
+        const struct evidence_user brought = {user, embedding, edges, count};
+        for (uint32_t item = 0; item < ITEMS; item++) {
+            struct similar_user voters[EVIDENCE_VOTERS];
+            struct evidence own, other;
+            gather(fixture, user, item, TIMES / 2, &own);
+            gather_for(fixture, &brought, item, TIMES / 2, &other, voters);
+            assert_memory_equal(&own, &other, sizeof own);
+        }
+    }
+    const struct edge unknown[] = {{.timestamp_ms = 1, .other = GRAPH_NONE, .verdict = VERDICT_LIKE},
+                                   {.timestamp_ms = 2, .other = GRAPH_NONE, .verdict = VERDICT_DISLIKE},
+                                   {.timestamp_ms = 3, .other = GRAPH_NONE, .verdict = VERDICT_LIKE}};
+    const struct evidence_user guest = {GRAPH_NONE, NULL, unknown, 3};
+    struct similar_user voters[EVIDENCE_VOTERS];
+    struct evidence evidence;
+    assert_int_equal(gather_for(fixture, &guest, 0, 3, &evidence, voters), 0);
+    assert_true(evidence.user_count == 2.0 && evidence.user_likes == 1.0 && evidence.recent_count == 2.0);
+    assert_true(evidence.cosine == 0.0 && evidence.vote_30 == 0.5);
+    free(ratings);
 }
 
 static void the_unknown_get_a_half_and_no_counts(void **state)
@@ -237,7 +380,7 @@ static void the_unknown_get_a_half_and_no_counts(void **state)
     struct fixture *fixture = *state;
     struct evidence evidence;
     double values[EVIDENCE_COUNT];
-    evidence_gather(fixture->graph, GRAPH_NONE, GRAPH_NONE, INT64_MAX, NULL, 0, &evidence);
+    gather(fixture, GRAPH_NONE, GRAPH_NONE, INT64_MAX, &evidence);
     evidence_values(&evidence, values);
     for (int n = 0; n < EVIDENCE_COUNT; n++) {
         bool rate_like = strstr(evidence_names[n], "rate") || strstr(evidence_names[n], "vote") ||
@@ -262,8 +405,7 @@ static void more_values_than_any_item_should_have_still_count(void **state)
     rate(fixture, "ann", "liked", 1, 5.0);
     commit(fixture);
     struct evidence evidence;
-    evidence_gather(fixture->graph, user_number(fixture, "ann"), item_number(fixture, "candidate"), 2, NULL, 0,
-                    &evidence);
+    gather(fixture, user_number(fixture, "ann"), item_number(fixture, "candidate"), 2, &evidence);
     ASSERT_NEAR(evidence.affinity, (3 * smoothed(1, 1) + 198 * 0.5) / 201, 1e-12);
 }
 
@@ -304,6 +446,7 @@ int main(void)
         PROMISE(an_event_of_the_very_same_time_does_not_count),
         PROMISE(a_neutral_edge_counts_as_not_liked),
         PROMISE(votes_are_of_the_most_similar_only),
+        PROMISE(a_user_can_be_brought_along),
         PROMISE(the_unknown_get_a_half_and_no_counts),
         PROMISE(more_values_than_any_item_should_have_still_count),
         cmocka_unit_test(names_are_in_the_order_of_the_struct),

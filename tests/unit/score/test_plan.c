@@ -140,6 +140,111 @@ static void events_that_replace_each_other_are_told_up_to_the_limit(void **state
     arena_free(&arena);
 }
 
+/* A group of users around film 0 to 9 and another around 10 to 19; everyone knows film 20, which the first group likes.
+ */
+static void fill_groups(struct fixture *fixture)
+{
+    struct error err;
+    struct attribute genre = {text_of("genre"), text_of("western")};
+    for (int i = 0; i <= 20; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "%d", i);
+        const struct item item = {text_of(id), text_of("film"), &genre, i >= 18 || i < 3};
+        check(graph_put_item(fixture->graph, &item, &err), &err);
+    }
+    for (int u = 0; u < 80; u++) {
+        char user[8], item[8];
+        snprintf(user, sizeof user, "u%d", u);
+        for (int n = 0; n < 4; n++) {
+            snprintf(item, sizeof item, "%d", u % 2 * 10 + (u / 2 + n * n) % 10);
+            rate(fixture, user, item, 100 + n, 5 - n);
+        }
+        rate(fixture, user, "20", 200, u % 2 == 0 ? 5 : 1);
+    }
+    commit(fixture);
+}
+
+static void plan_for(struct fixture *fixture, const struct score_request *request, struct arena *arena,
+                     struct plan *plan)
+{
+    const struct plan_settings settings = {
+        .similar_mode = SIMILAR_CANDIDATE, .similar_users = 4, .history_max = 15, .history_min = 3};
+    struct error err;
+    arena_init(arena, 0);
+    check(plan_request(fixture->graph, &settings, request, arena, plan, &err), &err);
+}
+
+static struct request_event rating_of(const char *item, double value, int64_t timestamp_ms)
+{
+    return (struct request_event){.item_id = text_of(item),
+                                  .kind = INTERACTION_RATING,
+                                  .has_value = true,
+                                  .value = value,
+                                  .timestamp_ms = timestamp_ms};
+}
+
+/* The history of u0 in a request, shuffled, one film twice, with what is no edge and what comes too late between. */
+static void a_guest_with_a_history_gets_the_evidence_of_a_user_with_these_edges(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.push_threshold = 0.0f;
+    fixture_reopen(fixture);
+    fill_groups(fixture);
+    struct request_candidate candidates[] = {{.item_id = text_of("20")}, {.item_id = text_of("2")}};
+    struct request_event events[] = {
+        rating_of("4", 3, 102),  rating_of("0", 5, 100),
+        rating_of("1", 1, 90),   rating_of("20", 5, 200),
+        rating_of("1", 4, 101),  {.item_id = text_of("17"), .kind = INTERACTION_IMPRESSION, .timestamp_ms = 101},
+        rating_of("16", 5, 250), rating_of("9", 2, 103),
+    };
+    struct score_request request = {.user_id = text_of("guest"),
+                                    .timestamp_ms = 250,
+                                    .candidates = candidates,
+                                    .candidate_count = 2,
+                                    .has_history = true,
+                                    .history = events,
+                                    .history_count = 8};
+    struct arena guest_arena, user_arena;
+    struct plan guest, user;
+    plan_for(fixture, &request, &guest_arena, &guest);
+    request.user_id = text_of("u0");
+    request.has_history = false;
+    plan_for(fixture, &request, &user_arena, &user);
+    assert_false(guest.cold_user || user.cold_user);
+    for (size_t i = 0; i < 2; i++) {
+        double of_guest[EVIDENCE_COUNT], of_user[EVIDENCE_COUNT];
+        evidence_values(&guest.candidates[i].evidence, of_guest);
+        evidence_values(&user.candidates[i].evidence, of_user);
+        for (int n = 0; n < EVIDENCE_COUNT; n++)
+            if (strncmp(evidence_names[n], "vote", 4) != 0)
+                assert_float_equal(of_guest[n], of_user[n], strcmp(evidence_names[n], "cosine") == 0 ? 1e-4f : 0.0f);
+    }
+    const struct evidence *evidence = &guest.candidates[0].evidence;
+    assert_true(evidence->user_count == 5.0 && evidence->user_likes == 3.0);
+    assert_int_equal(guest.candidates[0].similar_count, 4);
+    assert_true(guest.candidates[0].similar[0].cosine > 0.9999); /* u0 itself */
+    assert_true(text_equal(guest.candidates[0].similar[0].verdict, text_of("liked")));
+    assert_true(evidence->vote_4 > 0.8 && evidence->vote_30 > 0.9);
+    arena_free(&guest_arena);
+    arena_free(&user_arena);
+}
+
+static void a_guest_without_a_history_is_compared_with_nobody(void **state)
+{
+    struct fixture *fixture = *state;
+    fill_groups(fixture);
+    struct request_candidate candidate = {.item_id = text_of("20")};
+    const struct score_request request = {
+        .user_id = text_of("guest"), .timestamp_ms = 250, .candidates = &candidate, .candidate_count = 1};
+    struct arena arena;
+    struct plan plan;
+    plan_for(fixture, &request, &arena, &plan);
+    const struct evidence *evidence = &plan.candidates[0].evidence;
+    assert_true(plan.cold_user && plan.candidates[0].similar_count == 0);
+    assert_true(evidence->vote_4 == 0.5 && evidence->cosine == 0.0 && evidence->item_count == 80.0);
+    arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +254,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_user_with_events_enough_is_not_cold_for_those_that_were_left_out,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(events_that_replace_each_other_are_told_up_to_the_limit, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_guest_with_a_history_gets_the_evidence_of_a_user_with_these_edges,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_guest_without_a_history_is_compared_with_nobody, fixture_setup,
                                         fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
