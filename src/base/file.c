@@ -94,6 +94,16 @@ int file_replace(const char *path, const void *data, size_t size, struct error *
     return 0;
 }
 
+int file_sync(const char *path, struct error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(err, "opening", path);
+    int result = fsync(fd) == 0 ? 0 : fail(err, "syncing", path);
+    close(fd);
+    return result;
+}
+
 int file_make_directories(const char *path, struct error *err)
 {
     char part[PATH_MAX];

@@ -23,6 +23,9 @@ void file_unmap(struct file_map *map);
 /* Writes to PATH.tmp, fsyncs and renames, so that a reader sees the old file or the whole new one. */
 int file_replace(const char *path, const void *data, size_t size, struct error *err);
 
+/* fsync of a file or a directory: for a directory, that the names in it last. */
+int file_sync(const char *path, struct error *err);
+
 /* mkdir -p */
 int file_make_directories(const char *path, struct error *err);
 

@@ -183,6 +183,7 @@ static int serve_until_stopped(struct worker *worker, struct error *err)
 static int stop(struct worker *worker, int result, struct error *err)
 {
     struct error late;
+    bool ingests = worker->materialiser != NULL;
     if (worker->service != NULL && result == 0) {
         struct service_totals totals = service_totals(worker->service);
         log_info("run", "%llu requests answered, %llu dead letters", (unsigned long long)totals.answered,
@@ -198,6 +199,8 @@ static int stop(struct worker *worker, int result, struct error *err)
     }
     scorer_destroy(worker->scorer);
     setup_answering_close(&worker->answering);
+    if (ingests && result == 0 && graph_save(worker->graph, &late) != 0)
+        log_warn("run", "the next start will take longer: %s", late.message);
     graph_close(worker->graph);
     trained_close(&worker->trained);
     codec_destroy(worker->codec);

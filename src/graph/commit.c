@@ -1,3 +1,4 @@
+#include "graph/image.h"
 #include "graph/limits.h"
 #include "graph/state.h"
 
@@ -99,6 +100,8 @@ int graph_commit(struct graph *graph, struct error *err)
     stage_counts(graph);
     if (store_write(&graph->store, err) != 0)
         return -1;
+    if (graph->has_image)
+        image_delete(graph);
 
     pthread_rwlock_wrlock(&graph->lock);
     int result = apply_staged(graph, err);

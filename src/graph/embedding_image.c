@@ -266,7 +266,8 @@ static int take_opening(struct stream *stream, struct embedding *embedding, cons
         embedding_reserve_base_changes(embedding, opening->base_change_count) != 0)
         return error_set(stream->err, ERROR_FATAL, "out of memory for the embeddings of %llu nodes",
                          (unsigned long long)opening->node_count);
-    memset(embedding->nodes, 0, opening->node_count * sizeof *embedding->nodes);
+    if (opening->node_count > 0)
+        memset(embedding->nodes, 0, opening->node_count * sizeof *embedding->nodes);
     embedding->node_count = opening->node_count;
     embedding->base_changes.count = opening->base_change_count;
     return 0;

@@ -84,6 +84,13 @@ struct graph;
  */
 int graph_open(struct graph **graph, const struct graph_settings *settings, struct error *err);
 
+/*
+ * At a clean stop, by the writer, with nothing staged: leaves edges and embeddings in a file in the directory, from
+ * which the next graph_open() goes on bit for bit, and fast. Without it nothing is lost. ERROR_RETRY: disk full, or a
+ * batch is not written.
+ */
+int graph_save(struct graph *graph, struct error *err);
+
 /* Writes what is staged no more: an uncommitted batch is dropped. NULL is fine. */
 void graph_close(struct graph *graph);
 

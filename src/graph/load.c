@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "graph/grow.h"
+#include "graph/image.h"
 #include "graph/state.h"
 
 enum {
@@ -251,22 +252,61 @@ static int embed_edges(struct loading *loading, struct error *err)
     return result;
 }
 
-int graph_load(struct graph *graph, struct error *err)
+static int load_edges(struct loading *loading, struct error *err)
+{
+    static const struct text all = {"", 0};
+    int result = store_scan(&loading->graph->store, FAMILY_PAIRS, all, all, load_pair, loading, err);
+    if (result == 0)
+        result = place_edges(loading, err);
+    free(loading->edges);
+    return result == 0 ? embed_edges(loading, err) : -1;
+}
+
+/* All but edges and embeddings. */
+static int load_small_parts(struct loading *loading, struct error *err)
 {
     static const struct {
         enum family family;
         int (*visit)(void *context, struct text key, struct text value, struct error *err);
     } parts[] = {
         {FAMILY_IDS, load_id},     {FAMILY_COUNTS, load_counts},  {FAMILY_ITEMS, load_item},
-        {FAMILY_USERS, load_user}, {FAMILY_OFFSETS, load_offset}, {FAMILY_PAIRS, load_pair},
+        {FAMILY_USERS, load_user}, {FAMILY_OFFSETS, load_offset},
     };
     static const struct text all = {"", 0};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (store_scan(&loading->graph->store, parts[i].family, all, all, parts[i].visit, loading, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* The nodes as they were before anything was loaded; what else was loaded is loaded over. */
+static int begin_anew(struct graph *graph, struct error *err)
+{
+    nodes_destroy(&graph->nodes);
+    order_free(&graph->free_users);
+    graph->user_count = graph->item_count = 0;
+    return nodes_create(&graph->nodes, &graph->settings, err);
+}
+
+int graph_load(struct graph *graph, struct error *err)
+{
     struct loading loading = {.graph = graph, .told_ns = clock_monotonic_ns()};
-    int result = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && result == 0; i++)
-        result = store_scan(&graph->store, parts[i].family, all, all, parts[i].visit, &loading, err);
-    if (result == 0)
-        result = place_edges(&loading, err);
-    free(loading.edges);
-    return result == 0 ? embed_edges(&loading, err) : -1;
+    if (!graph->settings.read_only)
+        image_delete_rest(graph);
+    graph->has_image = !graph->settings.read_only && image_exists(graph);
+    struct image *image = image_open(graph);
+    if (load_small_parts(&loading, err) != 0) {
+        image_abandon(image);
+        return -1;
+    }
+    if (image == NULL)
+        return load_edges(&loading, err);
+
+    struct error why;
+    if (image_finish(image, graph, &why) == 0)
+        return 0;
+    log_warn("graph", "%s: everything is read from the store", why.message);
+    if (begin_anew(graph, err) != 0 || load_small_parts(&loading, err) != 0)
+        return -1;
+    return load_edges(&loading, err);
 }

@@ -62,6 +62,7 @@ struct graph {
     char *directory;
     pthread_rwlock_t lock; /* guards nodes, the counts below, and store_reopen() against scans */
     struct store store;
+    bool has_image; /* a file to be deleted with the first batch (image.h) */
     struct nodes nodes;
     uint64_t events, late_events;
     int64_t newest_event_ms;
