@@ -11,6 +11,7 @@
 
 enum {
     HUGE_PAGE = 2 << 20,
+    SMALL_PAGE = 4096,
 
     /* A hub that has shrunk so far is none any more; well below HUB_DEGREE, or one at the border would go to and fro.
      */
@@ -94,6 +95,21 @@ static int add_chunk(struct embedding *embedding)
     return 0;
 }
 
+/* A bit for each node that there is room for. */
+static int reserve_changed(struct embedding *embedding)
+{
+    size_t words = embedding->node_capacity / 64 + 1;
+    if (words <= embedding->changed_words)
+        return 0;
+    uint64_t *changed = realloc(embedding->changed, words * sizeof *changed);
+    if (changed == NULL)
+        return -1;
+    memset(changed + embedding->changed_words, 0, (words - embedding->changed_words) * sizeof *changed);
+    embedding->changed = changed;
+    embedding->changed_words = words;
+    return 0;
+}
+
 int embedding_reserve_nodes(struct embedding *embedding, size_t count)
 {
     if (count >= NODES_LIMIT ||
@@ -105,6 +121,28 @@ int embedding_reserve_nodes(struct embedding *embedding, size_t count)
     for (size_t k = 0; k < embedding->settings.layers; k++)
         if (largest_reserve(&embedding->unpublished[k], count) != 0)
             return -1;
+    return embedding->changed == NULL ? 0 : reserve_changed(embedding);
+}
+
+/* The first touch of a page has the system clear it: a second for a gigabyte, and often more. */
+static void touch_chunk(void *job, size_t index, size_t worker)
+{
+    (void)worker;
+    const struct embedding *embedding = job;
+    volatile char *bytes = (volatile char *)embedding->chunks[index];
+    size_t size = row_size(embedding) << embedding->chunk_bits;
+    for (size_t at = 0; at < size; at += SMALL_PAGE)
+        bytes[at] = 0;
+}
+
+int embedding_reserve(struct embedding *embedding, size_t nodes, struct pool *pool, struct error *err)
+{
+    if (embedding->node_count > 0)
+        return error_set(err, ERROR_FATAL, "embeddings: room for %zu nodes is reserved too late", nodes);
+    if (embedding_reserve_nodes(embedding, nodes) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory for the embeddings of %zu nodes", nodes);
+    if (pool != NULL)
+        pool_run(pool, embedding->chunk_count, touch_chunk, embedding);
     return 0;
 }
 
@@ -143,6 +181,20 @@ int embedding_reserve_links(struct embedding *embedding, uint32_t node, size_t c
     embedding->list_bytes += (capacity - state->capacity) * sizeof *state->links;
     state->capacity = (uint32_t)capacity;
     return hub && state->high == NULL ? make_hub(embedding, node) : 0;
+}
+
+int embedding_reserve_edges(struct embedding *embedding, uint32_t node, size_t edges, struct error *err)
+{
+    struct node *state = &embedding->nodes[node];
+    if (edges <= state->capacity)
+        return 0;
+    struct link *links = edges > UINT32_MAX ? NULL : realloc(state->links, edges * sizeof *links);
+    if (links == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for %zu edges of node %u of the embeddings", edges, node);
+    embedding->list_bytes += (edges - state->capacity) * sizeof *links;
+    state->links = links;
+    state->capacity = (uint32_t)edges;
+    return 0;
 }
 
 static void unmake_hub(struct embedding *embedding, uint32_t node)
@@ -200,6 +252,7 @@ void embedding_destroy(struct embedding *embedding)
     free(embedding->chunks);
     free(embedding->base_changes.nodes);
     free(embedding->base_changes.rows);
+    free(embedding->changed);
     free(embedding->delta);
     free(embedding->before);
     free(embedding);
@@ -209,6 +262,7 @@ size_t embedding_bytes(const struct embedding *embedding)
 {
     size_t bytes = sizeof *embedding + embedding->list_bytes + embedding->node_count * row_size(embedding) +
                    embedding->node_capacity * sizeof *embedding->nodes +
+                   embedding->changed_words * sizeof *embedding->changed +
                    embedding->base_changes.capacity * (embedding->settings.dimension + 1) * sizeof(int32_t);
     for (size_t k = 0; k < embedding->settings.layers; k++)
         bytes += largest_bytes(&embedding->unpublished[k]);
@@ -483,7 +537,9 @@ struct layer {
     size_t k;
 };
 
-static void fetch_published(const struct embedding *embedding, uint32_t node, size_t k)
+/* Always inline: gcc takes a function that does nothing but fetch for one without effect, and drops calls of it. */
+static inline __attribute__((always_inline)) void fetch_published(const struct embedding *embedding, uint32_t node,
+                                                                  size_t k)
 {
     const char *row = (const char *)published(embedding, node, k);
     for (size_t at = 0; at < embedding->settings.dimension * sizeof(int32_t); at += CACHE_LINE)
@@ -534,6 +590,18 @@ void embedding_recompute(struct embedding *embedding, struct pool *pool)
     }
     for (uint32_t node = 0; node < embedding->node_count; node++)
         embedding->operations += (uint64_t)embedding->settings.layers * embedding->nodes[node].degree;
+}
+
+int embedding_watch(struct embedding *embedding, struct error *err)
+{
+    return reserve_changed(embedding) == 0 ? 0 : error_set(err, ERROR_FATAL, "out of memory for the embeddings");
+}
+
+void embedding_each_changed(struct embedding *embedding, void (*visit)(void *context, uint32_t node), void *context)
+{
+    for (size_t i = 0; i < embedding->changed_words; i++)
+        for (; embedding->changed[i] != 0; embedding->changed[i] &= embedding->changed[i] - 1)
+            visit(context, (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(embedding->changed[i]));
 }
 
 uint64_t embedding_operations(const struct embedding *embedding)

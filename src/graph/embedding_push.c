@@ -4,8 +4,7 @@
 #include "graph/embedding_state.h"
 
 enum {
-    /* Neighbours ahead whose rows are fetched; their nodes, which say where the rows of hubs are, twice as far. */
-    AHEAD = 4,
+    AHEAD = 8, /* neighbours */
     CACHE_LINE = 64,
 
     /* Epsilon rises when so many budgets wait: an answer is behind by as many events. */
@@ -114,6 +113,8 @@ void receive(struct embedding *embedding, uint32_t node, size_t k, const int32_t
 {
     size_t n = embedding->settings.dimension;
     embedding->operations++;
+    if (embedding->changed != NULL)
+        embedding->changed[node / 64] |= UINT64_C(1) << node % 64;
     if (k == embedding->settings.layers)
         row_add(sum_of(embedding, node, k), row, take, n);
     else
@@ -149,7 +150,63 @@ static void publish_base(struct embedding *embedding, uint32_t node)
     embedding->nodes[changes->nodes[at]].base_change = at;
 }
 
-static void publish(struct embedding *embedding, uint32_t node, size_t k)
+/*
+ * Fetching ahead: out of cache, a push is mostly waiting for memory, and many pushes are short. While one is handed on,
+ * the rows of the neighbour AHEAD are fetched with its node, which says where the upper rows of a hub are, and those
+ * when it is half as far. The next push has its first neighbours fetched, the one behind it its list and own rows, the
+ * third its node.
+ *
+ * Always inline: gcc takes a function that does nothing but fetch for one without effect, and drops calls of it.
+ */
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void fetch_lines(const void *memory, size_t size)
+{
+    for (size_t at = 0; at < size; at += CACHE_LINE)
+        __builtin_prefetch((const char *)memory + at, 1);
+}
+
+/* What receive() touches of a node, but for the upper row of a hub. P^k lies before S^k. */
+INLINE void fetch_rows(const struct embedding *embedding, uint32_t node, size_t k)
+{
+    size_t size = embedding->settings.dimension * sizeof(int32_t);
+    __builtin_prefetch(&embedding->nodes[node], 1);
+    fetch_lines(node_rows(embedding, node) + (2 * k - 1) * embedding->settings.dimension,
+                k == embedding->settings.layers ? size : 2 * size);
+    if (k < embedding->settings.layers)
+        __builtin_prefetch(&embedding->unpublished[k].levels[0][node], 1);
+}
+
+INLINE void fetch_high(const struct embedding *embedding, uint32_t node, size_t k)
+{
+    int32_t *high = sum_of(embedding, node, k).high;
+    if (high != NULL)
+        fetch_lines(high, embedding->settings.dimension * sizeof *high);
+}
+
+INLINE void fetch_next_pushes(const struct embedding *embedding)
+{
+    const struct node *nodes = embedding->nodes;
+    if (embedding->chains[CHAIN_WAITING].count < 2)
+        return;
+    uint32_t first = embedding->chains[CHAIN_WAITING].first, second = nodes[first].next[CHAIN_WAITING];
+    if (nodes[first].waiting != 0) {
+        size_t k = (size_t)__builtin_ctz(nodes[first].waiting);
+        for (uint32_t i = 0; i < AHEAD && i < nodes[first].degree; i++)
+            fetch_rows(embedding, nodes[first].links[i].node, k + 1);
+    }
+    if (nodes[second].next[CHAIN_WAITING] != CHAIN_END)
+        __builtin_prefetch(&nodes[nodes[second].next[CHAIN_WAITING]]);
+    if (nodes[second].waiting == 0)
+        return;
+    fetch_lines(nodes[second].links, AHEAD * sizeof *nodes->links);
+    size_t k = (size_t)__builtin_ctz(nodes[second].waiting);
+    if (k > 0)
+        fetch_rows(embedding, second, k);
+}
+
+/* `length` of what the node has to tell, units. */
+static void publish(struct embedding *embedding, uint32_t node, size_t k, float length)
 {
     size_t n = embedding->settings.dimension;
     int32_t *row = published(embedding, node, k);
@@ -162,11 +219,10 @@ static void publish(struct embedding *embedding, uint32_t node, size_t k)
         row_publish(sum_of(embedding, node, k), share_of(embedding, node), row, embedding->delta, n);
         largest_set(&embedding->unpublished[k], node, 0.0f);
     }
-    embedding->flight = (struct flight){.active = true,
-                                        .node = node,
-                                        .layer = (uint32_t)k,
-                                        .end = embedding->nodes[node].degree,
-                                        .length = row_distance(row, embedding->before, n)};
+    embedding->flight = (struct flight){
+        .active = true, .node = node, .layer = (uint32_t)k, .end = embedding->nodes[node].degree, .length = length};
+    for (uint32_t i = 0; i < AHEAD / 2 && i < embedding->flight.end; i++)
+        fetch_high(embedding, embedding->nodes[node].links[i].node, k + 1);
 }
 
 /* One operation: the node that waits longest begins its lowest layer, if it still has anything to tell. */
@@ -182,35 +238,17 @@ static void begin(struct embedding *embedding)
     embedding->backlog -= (uint64_t)state->degree + 1;
     if (state->waiting != 0)
         chain_append(embedding, CHAIN_WAITING, node);
+    fetch_next_pushes(embedding);
 
-    if (k > 0) {
-        struct change change = measure(embedding, node, k);
-        if (!exceeds(change, looking_epsilon(embedding))) {
-            note_skipped(embedding, node, k, change);
-            return;
-        }
-    }
-    publish(embedding, node, k);
-}
-
-/* Out of cache a push is mostly waiting for what receive() touches. */
-static void fetch(const struct embedding *embedding, const struct link *links, uint32_t at, uint32_t end, size_t k)
-{
-    if (at + 2 * AHEAD < end)
-        __builtin_prefetch(&embedding->nodes[links[at + 2 * AHEAD].node]);
-    if (at + AHEAD >= end)
+    if (k == 0) {
+        publish(embedding, node, k, largest_at(&embedding->unpublished[0], node));
         return;
-    uint32_t node = links[at + AHEAD].node;
-    struct sum sum = sum_of(embedding, node, k);
-    size_t size = embedding->settings.dimension * sizeof *sum.low;
-    size_t rows = k < embedding->settings.layers ? 2 : 1; /* P^k lies before S^k */
-    const char *low = (const char *)sum.low - (rows - 1) * size;
-    for (size_t i = 0; i < rows * size; i += CACHE_LINE)
-        __builtin_prefetch(low + i, 1);
-    for (size_t i = 0; sum.high != NULL && i < size; i += CACHE_LINE)
-        __builtin_prefetch((const char *)sum.high + i, 1);
-    if (k < embedding->settings.layers)
-        __builtin_prefetch(&embedding->unpublished[k].levels[0][node], 1);
+    }
+    struct change change = measure(embedding, node, k);
+    if (exceeds(change, looking_epsilon(embedding)))
+        publish(embedding, node, k, sqrtf(change.moved));
+    else
+        note_skipped(embedding, node, k, change);
 }
 
 /* At most `most` operations of the push in flight; returns how many. */
@@ -222,7 +260,10 @@ static size_t hand_on(struct embedding *embedding, size_t most)
     size_t count = left < most ? left : most;
     for (size_t i = 0; i < count; i++) {
         uint32_t at = flight->cursor++;
-        fetch(embedding, links, at, flight->end, k);
+        if (at + AHEAD < flight->end)
+            fetch_rows(embedding, links[at + AHEAD].node, k);
+        if (at + AHEAD / 2 < flight->end)
+            fetch_high(embedding, links[at + AHEAD / 2].node, k);
         receive(embedding, links[at].node, k, embedding->delta, false);
     }
     flight->active = flight->cursor < flight->end;
