@@ -353,24 +353,51 @@ void nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge)
     nodes->edge_count++;
 }
 
+/* How many edges of a node are in the embeddings; `embedded` is worked out while nodes are loaded, and not before. */
+static uint32_t count_embedded(const struct nodes *nodes, const struct edges *edges)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < edges->count; i++)
+        count += is_embedded(nodes, &edges->at[i]);
+    return count;
+}
+
+/* Room in the embeddings for all that will come. */
+static int reserve_embedded(struct nodes *nodes, struct pool *pool, struct error *err)
+{
+    size_t embedded = 0;
+    for (size_t user = 0; user < nodes->user_ids.count; user++) {
+        nodes->users[user].embedded = count_embedded(nodes, &nodes->users[user].edges);
+        embedded += nodes->users[user].embedded > 0;
+    }
+    for (size_t item = 0; item < nodes->item_ids.count; item++) {
+        nodes->items[item].embedded = count_embedded(nodes, &nodes->items[item].edges);
+        embedded += nodes->items[item].embedded > 0;
+    }
+    return embedding_reserve(nodes->embedding, embedded, pool, err);
+}
+
 static int load_embedded(struct nodes *nodes, uint32_t user, struct error *err)
 {
     struct user_node *node = &nodes->users[user];
     for (size_t i = 0; i < node->edges.count; i++) {
         const struct edge *edge = &node->edges.at[i];
+        struct item_node *item = &nodes->items[edge->other];
         if (!is_embedded(nodes, edge))
             continue;
         if (embed_ends(nodes, user, edge->other, err) != 0 ||
-            embedding_load_edge(nodes->embedding, node->embedding, nodes->items[edge->other].embedding, err) != 0)
+            embedding_reserve_edges(nodes->embedding, node->embedding, node->embedded, err) != 0 ||
+            embedding_reserve_edges(nodes->embedding, item->embedding, item->embedded, err) != 0 ||
+            embedding_load_edge(nodes->embedding, node->embedding, item->embedding, err) != 0)
             return -1;
-        node->embedded++;
-        nodes->items[edge->other].embedded++;
     }
     return 0;
 }
 
 int nodes_finish_load(struct nodes *nodes, struct pool *pool, struct error *err)
 {
+    if (reserve_embedded(nodes, pool, err) != 0)
+        return -1;
     for (uint32_t user = 0; user < nodes->user_ids.count; user++)
         if (load_embedded(nodes, user, err) != 0)
             return -1;
