@@ -190,7 +190,7 @@ static int check_usage(const struct usage *usage, const struct asked *asked, con
         return flags_wrong(usage, "--out is missing: the file to write");
     if (choose(models, 2, asked->model) < 0)
         return flags_wrong(usage, "--model: \"%s\" is neither lightgcn nor fm", asked->model);
-    if (choose(edge_kinds, 2, asked->edges) < 0)
+    if (asked->edges != NULL && choose(edge_kinds, 2, asked->edges) < 0)
         return flags_wrong(usage, "--edges: \"%s\" is neither all nor likes", asked->edges);
     if (choose(formats, 5, asked->format) < 0)
         return flags_wrong(usage, "--format: \"%s\" is none of csv, tsv, json, recbole", asked->format);
@@ -212,6 +212,7 @@ static int check_usage(const struct usage *usage, const struct asked *asked, con
 static struct job make_job(const struct asked *asked, const struct config *config)
 {
     bool is_fm = strcmp(asked->model, "fm") == 0;
+    bool likes = asked->edges != NULL ? strcmp(asked->edges, "likes") == 0 : config_choice(config, "graph.edges") == 1;
     return (struct job){
         .asked = asked,
         .settings = {.layers = is_fm                          ? 0
@@ -225,7 +226,7 @@ static struct job make_job(const struct asked *asked, const struct config *confi
                      .batch = (size_t)asked->batch,
                      .negatives = (size_t)asked->negatives,
                      .seed = (uint64_t)asked->seed},
-        .result = {.source = asked->model, .likes = strcmp(asked->edges, "likes") == 0, .recall = -1},
+        .result = {.source = asked->model, .likes = likes, .recall = -1},
     };
 }
 
@@ -262,7 +263,6 @@ int command_train(int argc, char **argv)
 {
     struct config_flags config_flags = {0};
     struct asked asked = {.model = "lightgcn",
-                          .edges = "all",
                           .format = "",
                           .kind = "rating",
                           .before_ms = INT64_MAX,
@@ -284,7 +284,7 @@ int command_train(int argc, char **argv)
         {"kind", "KIND", FLAG_TEXT, &asked.kind, "of its events without a kind column (default rating)"},
         {"time-unit", "s|ms", FLAG_TEXT, &asked.time_unit, "of its timestamps (default: s for RecBole, else ms)"},
         {"to", "MS", FLAG_NUMBER, &asked.before_ms, "only events earlier than this, ms since 1970 (default: all)"},
-        {"edges", "all|likes", FLAG_TEXT, &asked.edges, "which edges train (default all)"},
+        {"edges", "all|likes", FLAG_TEXT, &asked.edges, "which edges train (default: graph.edges)"},
         {"model", "NAME", FLAG_TEXT, &asked.model, "lightgcn (default), or fm: no layers, a bias an item"},
         {"layers", "K", FLAG_NUMBER, &asked.layers, "of the propagation (default: graph.layers)"},
         {"dimension", "N", FLAG_NUMBER, &asked.dimension, "of a vector (default: graph.dimension)"},

@@ -56,7 +56,7 @@ void training_data_free(struct training_data *data);
  *   headrace.vectors.{users, items}  arrays of ids
  *
  * Tensors, F32, in the order of the ids: users (n_users, dimension), items (n_items, dimension); users.degree,
- * items.degree (n); with fm items.bias (n_items), which adds to the dot product.
+ * items.degree (n); with fm items.bias (n_items): a score is the bias + the rows' dot product / scale^2.
  */
 struct training_result {
     const char *source;

@@ -2,11 +2,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <xxhash.h>
 
 #include "cmd/train.h"
 #include "model/gguf_writer.h"
+
+/* Embeddings take components below 4 (embedding_set_base()): rare nodes' rows can be many times the median's length. */
+static const float largest_component = 3;
 
 struct scaled {
     size_t nodes, users, n; /* n: dimension */
@@ -22,33 +24,39 @@ static int ascending(const void *a, const void *b)
     return (one > other) - (one < other);
 }
 
-/* z0 = e0 / sqrt(degree); every node of the file has an edge that trained. */
-static void normalise(struct scaled *scaled, const float *base)
+/* Rows without their scale: e0, or z0 = e0 / sqrt(degree); every node of the file has an edge that trained. */
+static float normalise_rows(struct scaled *scaled, const float *base, bool by_degree)
 {
-    size_t n = scaled->n;
+    float largest = 0;
     for (size_t node = 0; node < scaled->nodes; node++) {
-        double root = sqrt((double)scaled->degrees[node]), squares = 0;
-        for (size_t i = 0; i < n; i++) {
-            double value = (double)base[node * n + i] / root;
+        double root = by_degree ? sqrt((double)scaled->degrees[node]) : 1, squares = 0;
+        for (size_t i = node * scaled->n; i < (node + 1) * scaled->n; i++) {
+            double value = (double)base[i] / root;
             squares += value * value;
-            scaled->rows[node * n + i] = (float)value;
+            scaled->rows[i] = (float)value;
+            largest = fmaxf(largest, fabsf(scaled->rows[i]));
         }
         scaled->norms[node] = (float)sqrt(squares);
     }
+    return largest;
+}
+
+static void scale_rows(struct scaled *scaled, float largest)
+{
     qsort(scaled->norms, scaled->nodes, sizeof *scaled->norms, ascending);
     double median = (double)scaled->norms[scaled->nodes / 2];
     scaled->scale = median > 0 ? 1 / median : 1;
-    for (size_t i = 0; i < scaled->nodes * n; i++)
+    if ((double)largest * scaled->scale > (double)largest_component)
+        scaled->scale = (double)(largest_component / largest);
+    for (size_t i = 0; i < scaled->nodes * scaled->n; i++)
         scaled->rows[i] = (float)((double)scaled->rows[i] * scaled->scale);
 }
 
-static int scale_rows(struct scaled *scaled, const struct trainer *trainer, bool normalised, struct error *err)
+static int make_rows(struct scaled *scaled, const struct trainer *trainer, bool by_degree, struct error *err)
 {
     const struct propagation *graph = trainer_graph(trainer);
-    const float *base = trainer_base(trainer);
     scaled->nodes = graph->nodes;
     scaled->users = graph->users;
-    scaled->scale = 1;
     scaled->rows = malloc(scaled->nodes * scaled->n * sizeof *scaled->rows);
     scaled->degrees = malloc(scaled->nodes * sizeof *scaled->degrees);
     scaled->norms = malloc(scaled->nodes * sizeof *scaled->norms);
@@ -56,10 +64,7 @@ static int scale_rows(struct scaled *scaled, const struct trainer *trainer, bool
         return error_set(err, ERROR_FATAL, "out of memory for the file of %zu vectors", scaled->nodes);
     for (size_t node = 0; node < scaled->nodes; node++)
         scaled->degrees[node] = (float)propagation_degree(graph, node);
-    if (normalised)
-        normalise(scaled, base);
-    else
-        memcpy(scaled->rows, base, scaled->nodes * scaled->n * sizeof *base);
+    scale_rows(scaled, normalise_rows(scaled, trainer_base(trainer), by_degree));
     return 0;
 }
 
@@ -129,7 +134,7 @@ int training_result_save(struct training_result *result, const struct trainer_se
 {
     struct gguf_writer writer = {0};
     struct scaled scaled = {.n = settings->dimension};
-    int saved = scale_rows(&scaled, trainer, settings->layers > 0, err);
+    int saved = make_rows(&scaled, trainer, settings->layers > 0, err);
     if (saved == 0) {
         put_keys(&writer, result, settings, data, scaled.scale);
         put_tensors(&writer, &scaled, trainer_item_bias(trainer));

@@ -16,6 +16,8 @@
 #include "cmd/commands.h"
 #include "cmd/flags.h"
 #include "cmd/setup.h"
+#include "cmd/train.h"
+#include "cmd/vectors.h"
 #include "graph/graph.h"
 #include "model/gguf.h"
 
@@ -229,6 +231,73 @@ static void the_median_norm_is_that_of_a_hashed_vector(void **state)
     gguf_close(gguf);
 }
 
+static struct config *config_with_vectors(void)
+{
+    char option[400];
+    struct error err = {0};
+    struct config *config = config_create();
+    assert_non_null(config);
+    snprintf(option, sizeof option, "graph.vectors=%s", vectors);
+    assert_int_equal(config_set(config, option, &err), 0);
+    return config;
+}
+
+static void serving_finds_the_vectors_by_id(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct trained trained = {0};
+    float first[DIMENSION];
+    expect_fine("");
+    struct config *config = config_with_vectors();
+    if (trained_open(&trained, config, &err) != 0)
+        fail_msg("%s", err.message);
+    const struct graph_vectors *found = trained_vectors(&trained);
+    struct text id = gguf_text_at(trained.gguf, "headrace.vectors.items", 2);
+    tensor_row(gguf_tensor_named(trained.gguf, "items"), 2, first);
+    assert_memory_equal(graph_vectors_find(found, VECTORS_ITEMS, id), first, sizeof first);
+    assert_null(graph_vectors_find(found, VECTORS_USERS, id));
+    trained_close(&trained);
+    config_destroy(config);
+}
+
+/* A row a thousand times as long as the others would be refused by the embeddings at the median's scale. */
+static void rows_of_any_length_are_taken_by_serving(void **state)
+{
+    (void)state;
+    enum { NODES = 6 };
+    const struct pair pairs[] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}};
+    const struct trainer_settings settings = {
+        .layers = 2, .dimension = DIMENSION, .learning_rate = 0.1, .batch = 4, .negatives = 1};
+    struct error err = {0};
+    struct trainer *trainer;
+    struct training_data data = {.pair_count = 4};
+    struct training_result result = {.source = "lightgcn", .recall = -1};
+    struct trained trained = {0};
+    float base[NODES][DIMENSION] = {{0}};
+    for (size_t node = 0; node < NODES; node++)
+        base[node][node] = node == 5 ? -1000 : 1;
+    static const char *const ids[] = {"a", "b", "c"};
+    for (size_t i = 0; i < 3; i++) {
+        table_add(&data.users, text_of(ids[i]));
+        table_add(&data.items, text_of(ids[i]));
+    }
+    struct pool *pool = pool_create(1);
+    assert_int_equal(trainer_create(&trainer, &settings, pool, 3, 3, pairs, 4, &err), 0);
+    trainer_set_base(trainer, &base[0][0]);
+    assert_int_equal(training_result_save(&result, &settings, &data, trainer, vectors, &err), 0);
+    struct config *config = config_with_vectors();
+    if (trained_open(&trained, config, &err) != 0)
+        fail_msg("%s", err.message);
+    const float *row = graph_vectors_find(trained_vectors(&trained), VECTORS_ITEMS, text_of("c"));
+    assert_true(fabsf(row[5] + 3) < 1e-5f);
+    trained_close(&trained);
+    config_destroy(config);
+    trainer_destroy(trainer);
+    pool_destroy(pool);
+    training_data_free(&data);
+}
+
 static void a_factorisation_machine_has_biases_and_no_layers(void **state)
 {
     (void)state;
@@ -411,6 +480,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_says_what_it_holds_and_how_it_came_about),
         cmocka_unit_test(the_median_norm_is_that_of_a_hashed_vector),
+        cmocka_unit_test(serving_finds_the_vectors_by_id),
+        cmocka_unit_test(rows_of_any_length_are_taken_by_serving),
         cmocka_unit_test(a_factorisation_machine_has_biases_and_no_layers),
         cmocka_unit_test(the_version_follows_the_content),
         cmocka_unit_test(the_newest_event_of_a_pair_is_its_edge),
