@@ -105,6 +105,8 @@ int graph_commit(struct graph *graph, struct error *err)
 
     pthread_rwlock_wrlock(&graph->lock);
     int result = apply_staged(graph, err);
+    if (result == 0)
+        result = similar_keep_up(graph, err);
     pthread_rwlock_unlock(&graph->lock);
     limits_batch_done(graph);
     graph_clear_staged(graph);

@@ -169,6 +169,13 @@ int embedding_save(const struct embedding *embedding, embedding_write *write, vo
 int embedding_load(struct embedding *embedding, embedding_fill *read, void *context, struct error *err);
 
 /*
+ * Remembers from now on whose sums change. embedding_each_changed() visits these nodes once, in order of number, and
+ * forgets them; one that has been removed meanwhile may be among them. Without memory ERROR_FATAL.
+ */
+int embedding_watch(struct embedding *embedding, struct error *err);
+void embedding_each_changed(struct embedding *embedding, void (*visit)(void *context, uint32_t node), void *context);
+
+/*
  * Cosine of two vectors of n floats, n a multiple of 8; 0 when either is 0. Computed in double, column j modulo 8
  * summed up with its like, then the eight sums: the same everywhere. That of a vector with itself is exactly 1.
  */

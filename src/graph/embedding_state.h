@@ -99,6 +99,9 @@ struct embedding {
     uint32_t review_layer; /* of the pass going on, */
     uint32_t review_left;  /* and how many nodes are before it */
 
+    uint64_t *changed; /* (changed_words) a bit a node whose sums have changed; NULL: nobody watches */
+    size_t changed_words;
+
     uint64_t operations;
     size_t list_bytes; /* of all links and high rows */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "graph/similar_table.h"
 #include "graph/state.h"
 #include "graph/vectors.h"
 
@@ -60,6 +61,8 @@ int graph_open(struct graph **out, const struct graph_settings *settings, struct
         graph_load(graph, err) != 0)
         goto fail;
     graph_clear_staged(graph);
+    if (similar_keep_begin(graph, err) != 0)
+        goto fail;
     if (!settings->read_only &&
         (graph_begin_sources(graph, err) != 0 || limits_begin(graph, err) != 0 || graph_commit(graph, err) != 0))
         goto fail;
@@ -85,6 +88,7 @@ void graph_close(struct graph *graph)
     limits_free(&graph->limits);
     order_free(&graph->free_users);
     store_close(&graph->store);
+    similar_keep_end(graph);
     nodes_destroy(&graph->nodes);
     table_free(&graph->partitions);
     free(graph->next_offsets);
@@ -179,6 +183,8 @@ struct graph_memory graph_memory(const struct graph *graph)
                   ids_bytes(&graph->staged.users.ids) + ids_bytes(&graph->staged.items.ids),
     };
     nodes_memory(&graph->nodes, &memory);
+    if (graph->similar_table != NULL)
+        memory.embeddings += similar_table_bytes(graph->similar_table) + graph->owner_capacity * sizeof *graph->owners;
     return memory;
 }
 

@@ -60,6 +60,7 @@ struct graph_settings {
     float weights[EMBEDDING_LAYERS_LIMIT]; /* EMBEDDING_WEIGHTED: of layers 1 to K */
     bool normalise;                        /* layers to unit length before they are averaged */
     enum graph_edges edges;                /* in the embeddings; memory has all */
+    bool similar_table;                    /* for similar_global(): a scan instead of a look at every embedding */
 
     /*
      * Base vectors, better ones first: trained (NULL: none; must outlive the graph), from an item's title (fills in

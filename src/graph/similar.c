@@ -1,8 +1,10 @@
 #include "graph/similar.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "graph/embedding.h"
+#include "graph/similar_table.h"
+#include "graph/state.h"
 
 /* Cosine of a user who has no embedding. */
 static const double NOBODY = -2.0;
@@ -111,14 +113,41 @@ size_t similar_by_candidate(struct similar_search *search, uint32_t item, size_t
     return ranking.count;
 }
 
+/* Who is not among the hits, and those from the first on that cannot be as close as the last ranked, are not. */
+static void rank_hits(struct ranking *ranking, const float *query, uint32_t self, const struct similar_hit *hits,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t user = hits[i].user;
+        if (ranking->count == ranking->k && (double)hits[i].most < ranking->users[ranking->k - 1].cosine)
+            return;
+        double cosine = user == self ? NOBODY : cosine_to(ranking->graph, query, user);
+        if (cosine != NOBODY)
+            rank(ranking, (struct similar_user){user, cosine, 0});
+    }
+}
+
+static void rank_all(struct ranking *ranking, const float *query, uint32_t self)
+{
+    uint64_t users = graph_counts(ranking->graph).users;
+    for (uint32_t user = 0; user < users; user++) {
+        double cosine = user == self ? NOBODY : cosine_to(ranking->graph, query, user);
+        if (cosine != NOBODY)
+            rank(ranking, (struct similar_user){user, cosine, 0});
+    }
+}
+
 size_t similar_global(const struct graph *graph, const float *query, uint32_t self, size_t k, struct similar_user *out)
 {
     struct ranking ranking = {graph, INT64_MAX, out, 0, k};
-    uint64_t users = graph_counts(graph).users;
-    for (uint32_t user = 0; user < users && k > 0; user++) {
-        double cosine = user == self ? NOBODY : cosine_to(graph, query, user);
-        if (cosine != NOBODY)
-            rank(&ranking, (struct similar_user){user, cosine, 0});
-    }
+    struct similar_hit *hits = NULL;
+    size_t count, wanted = k + (self != GRAPH_NONE);
+    if (k == 0)
+        return 0;
+    if (graph->similar_table == NULL || similar_table_search(graph->similar_table, query, wanted, &hits, &count) != 0)
+        rank_all(&ranking, query, self);
+    else
+        rank_hits(&ranking, query, self, hits, count);
+    free(hits);
     return ranking.count;
 }

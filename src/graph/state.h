@@ -66,6 +66,9 @@ struct graph {
     struct nodes nodes;
     uint64_t events, late_events;
     int64_t newest_event_ms;
+    struct similar_table *similar_table; /* NULL: not kept */
+    uint32_t *owners;                    /* (owner_capacity) with the table: user by number in the embeddings */
+    size_t owner_capacity;
 
     /* The writer's thread only. */
     struct table partitions; /* "topic", 0, partition (4) */
@@ -89,6 +92,14 @@ int graph_load(struct graph *graph, struct error *err);
 
 /* After loading: stages where base vectors come from now, where that has changed. */
 int graph_begin_sources(struct graph *graph, struct error *err);
+
+/*
+ * The table of similar users (similar_table.h), if the settings want it: made after loading, brought up to date when a
+ * batch has been applied and is still staged.
+ */
+int similar_keep_begin(struct graph *graph, struct error *err);
+int similar_keep_up(struct graph *graph, struct error *err);
+void similar_keep_end(struct graph *graph);
 
 /* Back to nothing staged. */
 void graph_clear_staged(struct graph *graph);

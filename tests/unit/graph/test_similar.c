@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "graph/embedding.h"
 #include "graph/graph.h"
 #include "graph/similar.h"
 
@@ -31,7 +32,7 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
-static int open_graph(void **state)
+static int open_graph_with(void **state, bool table)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     assert_non_null(fixture);
@@ -45,6 +46,8 @@ static int open_graph(void **state)
         .layers = 3,
         .dimension = DIMENSION,
         .push_threshold = 0.1f,
+        .push_budget = table ? 20 : 0, /* something waits nearly always */
+        .similar_table = table,
         .seed = 1,
     };
     struct error err;
@@ -52,6 +55,16 @@ static int open_graph(void **state)
         fail_msg("%s", err.message);
     *state = fixture;
     return 0;
+}
+
+static int open_graph(void **state)
+{
+    return open_graph_with(state, false);
+}
+
+static int open_graph_with_table(void **state)
+{
+    return open_graph_with(state, true);
 }
 
 static int close_graph(void **state)
@@ -401,6 +414,120 @@ static void answers_equal_a_search_by_hand(void **state)
     free(ratings);
 }
 
+/* Who is similar by the embeddings as they are, one look at each. */
+static size_t search_by_hand(const struct graph *graph, const float *query, uint32_t self, size_t k,
+                             struct similar_user *out)
+{
+    size_t count = 0;
+    for (uint32_t user = 0; user < graph_counts(graph).users; user++) {
+        float vector[DIMENSION];
+        size_t at = count, edges;
+        graph_user_embedding(graph, user, vector);
+        const struct edge *edge = graph_user_edges(graph, user, &edges);
+        if (user == self || edges == 0)
+            continue;
+        double cosine = embedding_cosine(query, vector, DIMENSION);
+        for (; at > 0 && cosine >= out[at - 1].cosine; at--) {
+            size_t others;
+            const struct edge *other = graph_user_edges(graph, out[at - 1].user, &others);
+            int64_t newest = edge[edges - 1].timestamp_ms, newest_other = other[others - 1].timestamp_ms;
+            if (cosine == out[at - 1].cosine &&
+                (newest < newest_other ||
+                 (newest == newest_other &&
+                  strcmp(graph_user_id(graph, user).data, graph_user_id(graph, out[at - 1].user).data) > 0)))
+                break;
+        }
+        if (at == k)
+            continue;
+        count += count < k;
+        memmove(out + at + 1, out + at, (count - at - 1) * sizeof *out);
+        out[at] = (struct similar_user){.user = user, .cosine = cosine};
+    }
+    return count;
+}
+
+static void change_at_random(struct graph *graph, struct random *random)
+{
+    struct error err;
+    char user[16], item[16];
+    snprintf(user, sizeof user, "u%02d", (int)random_below(random, USERS));
+    snprintf(item, sizeof item, "i%d", (int)random_below(random, 6));
+    struct interaction removal = {.user_id = text_of(user),
+                                  .item_id = text_of(item),
+                                  .timestamp_ms = (int64_t)random_below(random, 20),
+                                  .kind = INTERACTION_REMOVE};
+    switch (random_below(random, 8)) {
+    case 0:
+        assert_int_equal(graph_erase_user(graph, text_of(user), &err), 0);
+        break;
+    case 1:
+    case 2:
+        assert_int_equal(graph_put_interaction(graph, &removal, &err), 0);
+        break;
+    default:
+        rate(graph, user, item, 5, (int64_t)random_below(random, 20));
+    }
+}
+
+/* Six items make many twins; users leave, come back and take each other's numbers. */
+static void the_table_answers_as_the_embeddings_do_after_every_batch(void **state)
+{
+    struct graph *graph = ((struct fixture *)*state)->graph;
+    struct random random = {43};
+    size_t ties = 0;
+    for (size_t round = 0; round < 400; round++) {
+        for (size_t i = random_below(&random, 12); i > 0; i--)
+            change_at_random(graph, &random);
+        commit(graph);
+        uint64_t users = graph_counts(graph).users;
+        if (users == 0)
+            continue;
+        uint32_t self = (uint32_t)random_below(&random, users);
+        size_t k = 1 + (size_t)random_below(&random, 12);
+        struct similar_user expected[12], out[12];
+        float query[DIMENSION];
+        graph_read_lock(graph);
+        graph_user_embedding(graph, self, query);
+        size_t degree, wanted = 0;
+        (void)graph_user_edges(graph, self, &degree);
+        if (degree > 0)
+            wanted = search_by_hand(graph, query, self, k, expected);
+        assert_int_equal(similar_global(graph, query, self, k, out), wanted);
+        for (size_t i = 0; i < wanted; i++) {
+            assert_true(out[i].cosine == expected[i].cosine);
+            assert_int_equal(out[i].user, expected[i].user);
+            ties += i > 0 && out[i].cosine == out[i - 1].cosine;
+        }
+        graph_read_unlock(graph);
+    }
+    assert_true(ties > 200);
+}
+
+static void the_table_is_there_after_a_restart(void **state)
+{
+    struct fixture *fixture = *state;
+    struct random random = {47};
+    for (size_t i = 0; i < 500; i++)
+        change_at_random(fixture->graph, &random);
+    commit(fixture->graph);
+    struct graph_settings settings = *graph_settings(fixture->graph);
+    settings.directory = fixture->directory;
+    graph_close(fixture->graph);
+    struct error err;
+    if (graph_open(&fixture->graph, &settings, &err) != 0)
+        fail_msg("%s", err.message);
+    for (uint32_t self = 0; self < graph_counts(fixture->graph).users; self++) {
+        struct similar_user expected[5], out[5];
+        float query[DIMENSION];
+        graph_user_embedding(fixture->graph, self, query);
+        size_t count = similar_global(fixture->graph, query, self, 5, out), degree;
+        (void)graph_user_edges(fixture->graph, self, &degree);
+        assert_int_equal(count, degree == 0 ? 0 : search_by_hand(fixture->graph, query, self, 5, expected));
+        for (size_t i = 0; i < count; i++)
+            assert_int_equal(out[i].user, expected[i].user);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +537,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(self_is_left_out_only_when_named, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(nobody_is_similar_to_nothing, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(answers_equal_a_search_by_hand, open_graph, close_graph),
+        cmocka_unit_test_setup_teardown(ties_go_to_the_most_recently_active_then_by_id, open_graph_with_table,
+                                        close_graph),
+        cmocka_unit_test_setup_teardown(nobody_is_similar_to_nothing, open_graph_with_table, close_graph),
+        cmocka_unit_test_setup_teardown(answers_equal_a_search_by_hand, open_graph_with_table, close_graph),
+        cmocka_unit_test_setup_teardown(the_table_answers_as_the_embeddings_do_after_every_batch, open_graph_with_table,
+                                        close_graph),
+        cmocka_unit_test_setup_teardown(the_table_is_there_after_a_restart, open_graph_with_table, close_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
