@@ -81,7 +81,7 @@ const struct config_option config_options[] = {
             UINT32_MAX),
     INTEGER("graph.max_nodes", "0", "With more nodes the least recently active one leaves (0: no limit)", 0,
             UINT32_MAX),
-    CHOICE("graph.edges", "all", "Edges that the embeddings see; evidence counts all of them", "all", "likes"),
+    CHOICE("graph.edges", "likes", "Edges that the embeddings see; evidence counts all of them", "all", "likes"),
     INTEGER("graph.layers", "3", "Layers of the propagation that the embeddings average", 1, 4),
     CHOICE("graph.result", "mean", "An embedding is the mean of its layers, the last alone, or their weighted mean",
            "mean", "final", "weighted"),
