@@ -48,12 +48,14 @@ struct engine_settings {
     enum engine_mode mode;
     enum engine_cpu cpu;
     size_t prefix_cache_bytes; /* prefixes kept for the requests to come; 0: none */
+    const char *weights_cache; /* directory where packed weights are kept for the next start; NULL: they are not */
+    const char *model_hash;    /* with it: gguf_hash() of the model's file */
 };
 
 /*
- * Unpacks the weights. `model` and `heads` must outlive the engine. A rule that can fire at none of the exits is an
- * error, and so is an instruction set that the processor lacks; exits too shallow for the rule's window are logged once
- * and passed over.
+ * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine. A rule
+ * that can fire at none of the exits is an error, and so is an instruction set that the processor lacks; exits too
+ * shallow for the rule's window are logged once and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
                   const struct engine_settings *settings, struct error *err);
