@@ -76,12 +76,12 @@ static void attend(const struct forward *forward, struct block *block, const str
     piece->out = block->out + place * piece->out_stride;
     for (size_t c = 0; c < piece->limit; c += panel)
         product->multiply(tile->keys + c / panel * tile->key_panel_bytes, size, queries + place * bytes, bytes,
-                          piece->rows, piece->scores + c, CHUNK_TOKENS, false);
+                          piece->rows, piece->scores + c, CHUNK_TOKENS, false, NULL);
     format->share(piece);
     const uint8_t *shares = format->floats ? (const uint8_t *)piece->scores : piece->operands;
     for (size_t p = 0; p < forward->value_panels; p++)
         product->multiply(tile->values + p * tile->value_panel_bytes, piece->limit, shares, piece->operand_stride,
-                          piece->rows, piece->out + p * panel, piece->out_stride, true);
+                          piece->rows, piece->out + p * panel, piece->out_stride, true, NULL);
 }
 
 /* All rows of a span that see some of a tile whose first token is own token `start`; or of the past, which all see. */

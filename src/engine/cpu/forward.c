@@ -87,26 +87,27 @@ static const void *ready_panel(const struct forward *forward, struct block *bloc
 
 /* The panel's product with rows first .. first + rows - 1 of the operands; `out` is that of row `first`. */
 static void multiply_panel(const struct forward *forward, const void *panel, size_t depth, const struct operands *in,
-                           size_t first, size_t rows, float *out, size_t out_stride, bool add)
+                           size_t first, size_t rows, float *out, size_t out_stride, bool add,
+                           const struct ahead *ahead)
 {
     const struct weights *weights = forward->weights;
     const struct format *format = weights->format->widen == NULL ? weights->format : weights->kernels->floats;
     size_t precise = in->count - in->precise;
 
-    format->multiply(panel, depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add);
+    format->multiply(panel, depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add, ahead);
     if (first + rows <= precise)
         return;
     size_t from = first > precise ? first : precise;
     format->multiply(panel, depth, in->rests + (from - precise) * in->stride, in->stride, first + rows - from,
-                     out + (from - first) * out_stride, out_stride, true);
+                     out + (from - first) * out_stride, out_stride, true, NULL);
 }
 
-/* Asks for a share of `bytes` bytes: step `step` of `steps`. */
-static void fetch_ahead(const uint8_t *bytes, size_t count, size_t step, size_t steps)
+/* What `step` of `steps` fetches of so many bytes. */
+static struct ahead share_ahead(const uint8_t *bytes, size_t count, size_t step, size_t steps)
 {
-    size_t end = count * (step + 1) / steps;
-    for (size_t i = count * step / steps / CACHE_LINE * CACHE_LINE; i < end; i += CACHE_LINE)
-        __builtin_prefetch(bytes + i, 0, 2);
+    size_t start = count * step / steps / CACHE_LINE * CACHE_LINE;
+    size_t end = step + 1 == steps ? count : count * (step + 1) / steps / CACHE_LINE * CACHE_LINE;
+    return (struct ahead){bytes + start, end - start};
 }
 
 static void multiply_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
@@ -120,9 +121,9 @@ static void multiply_rows(const struct forward *forward, struct block *block, co
             const void *panel = ready_panel(forward, block, matrix, p, 0);
             for (size_t i = 0; i < steps; i++) {
                 size_t row = r + i * STEP_ROWS;
-                fetch_ahead(matrix->panels + (p + 1) * bytes, bytes, i, steps);
+                struct ahead ahead = share_ahead(matrix->panels + (p + 1) * bytes, bytes, i, steps);
                 multiply_panel(forward, panel, matrix->depth, in, row, lesser(end - row, STEP_ROWS),
-                               out + row * out_stride + p * width, out_stride, add);
+                               out + row * out_stride + p * width, out_stride, add, &ahead);
             }
         }
     }
@@ -245,13 +246,17 @@ static void gate_panel(const struct forward *forward, struct block *block, const
     const struct kernels *kernels = forward->weights->kernels;
     const void *gate = ready_panel(forward, block, matrix, 2 * pair, 0);
     const void *up = ready_panel(forward, block, matrix, 2 * pair + 1, 1);
+    const uint8_t *next = matrix->panels + (2 * pair + 2) * matrix->panel_bytes;
     size_t steps = (rows + STEP_ROWS - 1) / STEP_ROWS;
 
     for (size_t i = 0; i < steps; i++) {
         size_t row = i * STEP_ROWS, count = lesser(rows - row, STEP_ROWS);
-        fetch_ahead(matrix->panels + (2 * pair + 2) * matrix->panel_bytes, 2 * matrix->panel_bytes, i, steps);
-        multiply_panel(forward, gate, matrix->depth, in, first + row, count, block->gate, kernels->panel, false);
-        multiply_panel(forward, up, matrix->depth, in, first + row, count, block->up, kernels->panel, false);
+        struct ahead ahead[2];
+        for (size_t j = 0; j < 2; j++)
+            ahead[j] = share_ahead(next, 2 * matrix->panel_bytes, 2 * i + j, 2 * steps);
+        multiply_panel(forward, gate, matrix->depth, in, first + row, count, block->gate, kernels->panel, false,
+                       &ahead[0]);
+        multiply_panel(forward, up, matrix->depth, in, first + row, count, block->up, kernels->panel, false, &ahead[1]);
         for (size_t j = 0; j < count; j++)
             kernels->gate(block->gate + j * kernels->panel, block->up + j * kernels->panel,
                           out + (row + j) * out_stride);

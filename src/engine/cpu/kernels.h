@@ -48,6 +48,15 @@ struct piece {
     size_t out_stride, width; /* `width` of each row of `out` are in use, a multiple of 16 and of the panel */
 };
 
+/*
+ * Memory that will be needed next: `count` bytes of it are fetched into the second-level cache while a product is
+ * computed, a few lines with each tile. All at once would fill the queue of outstanding lines, and the product wait.
+ */
+struct ahead {
+    const uint8_t *bytes;
+    size_t count;
+};
+
 /* A way to multiply: how operands and panels are laid out, and the product. Depths are the inner dimension. */
 struct format {
     const char *name;
@@ -76,10 +85,10 @@ struct format {
 
     /*
      * out[r][c] = sum over k of in[r][k] * panel[k][c], k ascending, c over the whole panel; with `add` the sum goes on
-     * from what is in out. in_stride in bytes, out_stride in floats.
+     * from what is in out. in_stride in bytes, out_stride in floats. `ahead` may be NULL.
      */
     void (*multiply)(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows, float *out,
-                     size_t out_stride, bool add);
+                     size_t out_stride, bool add, const struct ahead *ahead);
 
     /* Goes on with a softmax over the next piece of keys. */
     void (*share)(const struct piece *piece);

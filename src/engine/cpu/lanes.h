@@ -227,10 +227,44 @@ TARGET static void bfloat_widen(const void *panel, size_t depth, float *out)
         }
 }
 
+/* What is left to fetch ahead, and how much of it with each tile. */
+struct fetch {
+    const uint8_t *next, *end;
+    size_t step; /* bytes */
+};
+
+enum { CACHE_LINE = 64 };
+
+/* To go along with `tiles` tiles. */
+static struct fetch start_fetch(const struct ahead *ahead, size_t tiles)
+{
+    if (ahead == NULL || ahead->count == 0)
+        return (struct fetch){0};
+    return (struct fetch){ahead->bytes, ahead->bytes + ahead->count, whole_lines((ahead->count + tiles - 1) / tiles)};
+}
+
+INLINE void fetch_some(struct fetch *fetch)
+{
+    size_t left = (size_t)(fetch->end - fetch->next), count = left < fetch->step ? left : fetch->step;
+    const uint8_t *end = fetch->next + count;
+    for (; fetch->next < end; fetch->next += CACHE_LINE)
+        __builtin_prefetch(fetch->next, 0, 2);
+    fetch->next = end;
+}
+
+static size_t tiles_of(size_t rows)
+{
+    return (rows + ROWS - 1) / ROWS;
+}
+
 /* Calls a tile function with its rows as a constant. */
 #define TILES(tile)                                                                                                    \
-    for (; rows >= ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride)                              \
+    for (; rows >= ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride) {                            \
+        fetch_some(fetch);                                                                                             \
         tile(panel, depth, row, in_stride, ROWS, out, out_stride, add);                                                \
+    }                                                                                                                  \
+    if (rows > 0)                                                                                                      \
+        fetch_some(fetch);                                                                                             \
     switch (rows) {                                                                                                    \
     case 5:                                                                                                            \
         tile(panel, depth, row, in_stride, 5, out, out_stride, add);                                                   \
@@ -254,20 +288,22 @@ _Static_assert(KERNELS_TILE == 6, "TILES() knows this many rows");
 enum { SLICE = 24576 / (PANEL * 4) };
 
 TARGET static void float_slice(const float *panel, size_t depth, const char *row, size_t in_stride, size_t rows,
-                               float *out, size_t out_stride, bool add){TILES(float_tile)}
+                               float *out, size_t out_stride, bool add, struct fetch *fetch){TILES(float_tile)}
 
 TARGET static void float_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                  float *out, size_t out_stride, bool add)
+                                  float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
+    struct fetch fetch = start_fetch(ahead, tiles_of(rows) * ((depth + SLICE - 1) / SLICE));
     for (size_t k = 0; k < depth; k += SLICE)
         float_slice((const float *)panel + k * PANEL, depth - k < SLICE ? depth - k : SLICE,
-                    (const char *)in + k * sizeof(float), in_stride, rows, out, out_stride, add || k > 0);
+                    (const char *)in + k * sizeof(float), in_stride, rows, out, out_stride, add || k > 0, &fetch);
 }
 
 TARGET static void bfloat_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                   float *out, size_t out_stride, bool add)
+                                   float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
     const char *row = in;
+    struct fetch all = start_fetch(ahead, tiles_of(rows)), *fetch = &all;
     TILES(bfloat_tile)
 }
 

@@ -225,14 +225,15 @@ TARGET INLINE void short_tile(const uint16_t *panel, size_t depth, const char *i
 enum { SHORT_SLICE = 128 };
 
 TARGET static void short_slice(const uint16_t *panel, size_t depth, const char *row, size_t in_stride, size_t rows,
-                               float *out, size_t out_stride, bool add){TILES(short_tile)}
+                               float *out, size_t out_stride, bool add, struct fetch *fetch){TILES(short_tile)}
 
 TARGET static void short_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                  float *out, size_t out_stride, bool add)
+                                  float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
+    struct fetch fetch = start_fetch(ahead, tiles_of(rows) * ((depth + SHORT_SLICE - 1) / SHORT_SLICE));
     for (size_t k = 0; k < depth; k += SHORT_SLICE)
         short_slice((const uint16_t *)panel + k * PANEL, depth - k < SHORT_SLICE ? depth - k : SHORT_SLICE,
-                    (const char *)in + k * sizeof(uint16_t), in_stride, rows, out, out_stride, add || k > 0);
+                    (const char *)in + k * sizeof(uint16_t), in_stride, rows, out, out_stride, add || k > 0, &fetch);
 }
 
 /* bfloat16 on both sides. */

@@ -106,7 +106,7 @@ static void compare_product(const struct product *product, bool add, struct rand
     memcpy(before, out, product->rows * out_stride * sizeof *out);
 
     product->format->multiply(product->panel, product->depth, product->operands, product->in_stride, product->rows, out,
-                              out_stride, add);
+                              out_stride, add, NULL);
     for (size_t r = 0; r < product->rows; r++) {
         for (size_t c = 0; c < kernels->panel; c++) {
             double sum = add ? (double)before[r * out_stride + c] : 0.0, size = 0.0;
@@ -152,10 +152,11 @@ static void a_row_does_not_depend_on_the_tile_that_it_falls_in(void **state)
             struct product product = make_product(supported(i), format, &random, ROWS, DEPTH);
             size_t panel = supported(i)->panel;
             float *together = noise(&random, ROWS * panel), *alone = noise(&random, panel);
-            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, together, panel, false);
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, together, panel, false,
+                             NULL);
             for (size_t r = 0; r < ROWS; r++) {
                 format->multiply(product.panel, DEPTH, product.operands + r * product.in_stride, product.in_stride, 1,
-                                 alone, panel, false);
+                                 alone, panel, false, NULL);
                 assert_memory_equal(alone, together + r * panel, panel * sizeof *alone);
             }
             free(together);
@@ -184,9 +185,9 @@ static void a_second_operand_gives_back_what_the_first_one_lost(void **state)
             format->put_column(product.panel, DEPTH, c, product.weights);
         }
         format->take_rest(product.in, DEPTH, 0, DEPTH, product.operands, rest);
-        format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, once, panel, false);
+        format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, once, panel, false, NULL);
         memcpy(twice, once, panel * sizeof *once);
-        format->multiply(product.panel, DEPTH, rest, product.in_stride, 1, twice, panel, true);
+        format->multiply(product.panel, DEPTH, rest, product.in_stride, 1, twice, panel, true, NULL);
         double lost = 0.0;
         for (size_t c = 0; c < panel; c++) {
             lost = fmax(lost, fabs((double)once[c] - (double)product.in[3 * c]));
@@ -224,10 +225,11 @@ static void a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns(void **st
                     format->put_row(panels[half], k, row, panel);
                 }
             }
-            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, whole, panel, false);
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, whole, panel, false,
+                             NULL);
             for (size_t half = 0; half < 2; half++)
                 format->multiply(panels[half], HALF, product.operands + format->operand_bytes(half * HALF),
-                                 product.in_stride, ROWS, halves, panel, half > 0);
+                                 product.in_stride, ROWS, halves, panel, half > 0, NULL);
             assert_memory_equal(halves, whole, ROWS * panel * sizeof *whole);
             free(panels[0]);
             free(panels[1]);
