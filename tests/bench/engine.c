@@ -70,7 +70,7 @@ static int run_round(struct bench *bench, bool cold, size_t candidates, struct e
                                          .candidate_count = candidates};
     uint64_t before = engine_token_layers(bench->answering.engine);
     int64_t start_ns = clock_monotonic_ns();
-    if (engine_score(bench->answering.engine, &prompt, bench->scores, err) != 0)
+    if (engine_score(bench->answering.engine, &prompt, 1, bench->scores, err) != 0)
         return -1;
     double ms = clock_since_ms(start_ns);
     printf("{\"seconds\": %.6f, \"token_layers\": %" PRIu64 ", \"anonymous_kib\": %ld, \"margins\": [", ms / 1000,

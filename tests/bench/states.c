@@ -35,7 +35,7 @@ static int write_states(const struct answering *answering, const struct prompt_f
                                              .candidate_count = asked->candidate_count,
                                              .explain = true,
                                              .states = states};
-        result = engine_score(answering->engine, &prompt, scores, err);
+        result = engine_score(answering->engine, &prompt, 1, scores, err);
         size_t floats = asked->candidate_count * row_floats;
         if (result == 0 && fwrite(states, sizeof *states, floats, out) != floats)
             result = error_set(err, ERROR_RETRY, "%s: %s", path, strerror(errno));

@@ -124,7 +124,7 @@ static void label_logits_are_those_of_the_reference(void **state)
         const struct engine_prompt question = {tokens, prefix, tokens + prefix, offsets, 1, false, NULL};
         struct engine_score score;
         struct error err;
-        assert_int_equal(engine_score(loaded->engine, &question, &score, &err), 0);
+        assert_int_equal(engine_score(loaded->engine, &question, 1, &score, &err), 0);
         double expected =
             json_number_value(json_object_get(prompt, "yes")) - json_number_value(json_object_get(prompt, "no"));
         double got = log((double)score.probability / (1 - (double)score.probability));
