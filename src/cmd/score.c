@@ -61,13 +61,9 @@ static struct text title_of(const struct session *session, struct text item_id)
 static void print_explanation(const struct explanation *explanation)
 {
     printf("\n    prompt:\n");
-    struct text rest = explanation->prompt;
-    while (rest.size > 0) {
-        const char *end = memchr(rest.data, '\n', rest.size);
-        size_t length = end != NULL ? (size_t)(end - rest.data) : rest.size;
-        printf("      | %.*s\n", (int)length, rest.data);
-        length += end != NULL;
-        rest = (struct text){rest.data + length, rest.size - length};
+    for (struct text rest = explanation->prompt; rest.size > 0;) {
+        struct text line = text_cut(&rest, '\n');
+        printf("      | " TEXT_FORMAT "\n", TEXT_ARGS(line));
     }
     for (size_t i = 0; i < explanation->similar_user_count; i++)
         printf("    similar: " TEXT_FORMAT " cosine %.4f " TEXT_FORMAT "\n",
