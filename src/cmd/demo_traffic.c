@@ -64,18 +64,9 @@ static void take_report(void *context, void *opaque, const char *topic, int32_t 
 
 static int open_client(rd_kafka_t **client, const struct config *config, const char *group, struct error *err)
 {
-    struct kafka_settings kafka = setup_kafka(config);
-    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
-    const char *const without[] = {"auto.offset.reset", "group.id"};
     const struct property forced[] = {
         {"group.id", group}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "error"}};
-    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
-    if (properties == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory");
-    kafka.properties = properties;
-    int result = kafka_create_client(client, RD_KAFKA_CONSUMER, &kafka, forced, 3, NULL, NULL, NULL, err);
-    free(properties);
-    return result;
+    return setup_reader(config, forced, sizeof forced / sizeof *forced, client, err);
 }
 
 static const char *group_id(const struct config *config)

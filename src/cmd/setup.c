@@ -77,6 +77,21 @@ struct kafka_topics setup_topics(const struct config *config)
     };
 }
 
+int setup_reader(const struct config *config, const struct property *forced, size_t forced_count, rd_kafka_t **client,
+                 struct error *err)
+{
+    struct kafka_settings kafka = setup_kafka(config);
+    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
+    const char *const without[] = {"auto.offset.reset", "group.id"};
+    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
+    if (properties == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    kafka.properties = properties;
+    int result = kafka_create_client(client, RD_KAFKA_CONSUMER, &kafka, forced, forced_count, NULL, NULL, NULL, err);
+    free(properties);
+    return result;
+}
+
 const char *setup_instance(const struct config *config, char name[128])
 {
     const char *given = config_text(config, "instance_id");
