@@ -69,16 +69,6 @@ static int open_client(rd_kafka_t **client, const struct config *config, const c
     return setup_reader(config, forced, sizeof forced / sizeof *forced, client, err);
 }
 
-static const char *group_id(const struct config *config)
-{
-    size_t count;
-    const struct property *properties = config_kafka_properties(config, &count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(properties[i].name, "group.id") == 0)
-            return properties[i].value;
-    return "headrace";
-}
-
 /* From the end of the topic as it is now: the answers to come are ours. */
 static int assign_scores(struct traffic *traffic, struct error *err)
 {
@@ -113,7 +103,8 @@ int traffic_open(struct traffic **result, const struct config *config, const vol
     struct kafka_settings kafka = setup_kafka(config);
     traffic->topics = setup_topics(config);
     char host[128], group[512];
-    snprintf(group, sizeof group, "%s-state-%s", group_id(config), setup_instance(config, host));
+    snprintf(group, sizeof group, "%s-state-%s", kafka_property_value(&kafka, "group.id"),
+             setup_instance(config, host));
     if (codec_create(&traffic->codec, err) != 0 ||
         producer_create(&traffic->producer, &kafka, take_report, traffic, err) != 0 ||
         open_client(&traffic->applied_client, config, group, err) != 0 ||
