@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cmd/inspect.h"
+#include "cmd/terminal.h"
 #include "score/plan.h"
 
 enum { PLAN_MEMORY = 64 << 20, PARTS = 3 };
@@ -94,7 +95,7 @@ static void print_part(struct prompt_view *view, const struct part *part)
     printf("%s: %zu tokens\n", part->name, part->tokens.count);
     for (struct text rest = buffer_text(&part->text); rest.size > 0;) {
         printf("  | ");
-        inspect_print(text_cut(&rest, '\n'), 0);
+        terminal_print(text_cut(&rest, '\n'), 0);
         putchar('\n');
     }
     for (size_t i = 0; view->inspection->tokens && i < part->tokens.count; i++) {
