@@ -529,7 +529,8 @@ static void while_another_writes_nothing_is_written(void **state)
     assert_int_not_equal(stat(scene->path, &status), 0);
     assert_int_equal(fstat(descriptor, &status), 0);
     assert_int_equal(status.st_size, 4);
-    close(descriptor); /* it died: what it has left is taken over */
+    assert_int_equal(ftruncate(descriptor, 1 << 24), 0); /* more than there is to write */
+    close(descriptor);                                   /* it died: what it has left is taken over */
     assert_false(takes_file(scene));
     assert_int_not_equal(stat(temporary, &status), 0);
     assert_true(takes_file(scene));
@@ -549,7 +550,8 @@ static void a_killed_process_leaves_no_half_file(void **state)
 {
     const struct scene *scene = *state;
     struct random random = {11};
-    char lines[4096];
+    char lines[4096], temporary[600];
+    snprintf(temporary, sizeof temporary, "%s.tmp", scene->path);
 
     for (size_t i = 0; i < 12; i++) {
         pid_t child = fork();
@@ -559,7 +561,9 @@ static void a_killed_process_leaves_no_half_file(void **state)
             dup2(null, STDERR_FILENO);
             write_until_killed(scene);
         }
-        usleep((useconds_t)(2000 + random_below(&random, 60000)));
+        while (access(temporary, F_OK) != 0 && waitpid(child, NULL, WNOHANG) == 0)
+            usleep(50);
+        usleep((useconds_t)random_below(&random, 3000));
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, NULL, 0), child);
         takes_file_saying(scene, lines); /* there or not, never wrong */
