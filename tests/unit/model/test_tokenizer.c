@@ -221,7 +221,7 @@ static void this_model_puts_nothing_before_a_sequence(void **state)
 static void a_megabyte_of_one_kind_takes_no_time(void **state)
 {
     (void)state;
-    enum { SIZE = 1 << 20 };
+    enum { SIZE = (1 << 20) / HEADRACE_SLOWDOWN };
     const char *units[] = {"a", " ", "1", "!", "'", "li", " a", "Yes", "\n", "\xff", "\xe3\x80\x80"};
     const char *names[] = {"a", "blanks", "1", "!", "'", "li", " a", "Yes", "newlines", "0xff", "wide blanks"};
     char *bytes = malloc(SIZE);
@@ -234,7 +234,7 @@ static void a_megabyte_of_one_kind_takes_no_time(void **state)
         int64_t start = clock_monotonic_ns();
         struct tokens tokens = encode((struct text){bytes, SIZE});
         double elapsed_ms = clock_since_ms(start);
-        print_message("1 MiB of %s: %.0f ms, %zu tokens\n", names[unit], elapsed_ms, tokens.count);
+        print_message("%d bytes of %s: %.0f ms, %zu tokens\n", SIZE, names[unit], elapsed_ms, tokens.count);
         assert_true(elapsed_ms < 10000); /* Release: well under a second; this leaves room for the sanitisers */
         tokens_free(&tokens);
     }
