@@ -193,9 +193,7 @@ static void keep_token(const struct forward *forward, struct block *block, const
         uint8_t *values = tile + forward->values_offset + head * forward->value_panels * forward->value_panel_bytes;
         weights->kernels->rotate(projected + head * size, cosines, sines, pairs, 1.0f, block->row);
         format->put_column(keys, size, place % panel, block->row);
-        for (size_t c = 0; c < size; c += panel)
-            format->put_row(values + c / panel * forward->value_panel_bytes, place,
-                            projected + values_column + head * size + c, lesser(size - c, panel));
+        format->put_row(values, CHUNK_TOKENS, place, projected + values_column + head * size, size);
     }
 }
 
@@ -393,7 +391,6 @@ void block_free(struct block *block)
     free(block->keys);
     free(block->values);
     free(block->scores);
-    free(block->shares);
     free(block->softmaxes);
     free(block->out);
     *block = (struct block){0};
@@ -404,7 +401,6 @@ int block_reserve(struct block *block, const struct forward *forward, size_t row
     const struct weights *weights = forward->weights;
     const struct format *format = weights->format;
     const struct model *model = weights->model;
-    const struct format *attention = weights->attention;
     const struct layer_weights *layer = &weights->layers[0];
     size_t group = model->heads / model->key_heads, out = forward->value_panels * weights->kernels->panel;
     size_t panel = weights->kernels->panel, query_width = model->heads * model->head_size;
@@ -437,7 +433,6 @@ int block_reserve(struct block *block, const struct forward *forward, size_t row
         {&block->keys, (model->head_size + 1) * CHUNK_TOKENS * sizeof(float)},
         {&block->values, CHUNK_TOKENS * out * sizeof(float)},
         {&block->scores, KERNELS_TILE * CHUNK_TOKENS * sizeof(float)},
-        {&block->shares, KERNELS_TILE * attention->operand_bytes(CHUNK_TOKENS)},
         {&block->softmaxes, rows * group * sizeof(struct softmax)},
         {&block->out, rows * group * out * sizeof(float)},
         {&block->row, (greater(model->width, model->head_size) + panel) * sizeof(float)},

@@ -119,9 +119,11 @@ static void float_put_column(void *panel, size_t depth, size_t column, const flo
         to[k * PANEL] = values[k];
 }
 
-static void float_put_row(void *panel, size_t k, const float *values, size_t count)
+static void float_put_row(void *panels, size_t depth, size_t k, const float *values, size_t count)
 {
-    memcpy((float *)panel + k * PANEL, values, count * sizeof *values);
+    float *to = (float *)panels + k * PANEL;
+    for (size_t c = 0; c < count; c += PANEL, to += float_panel_bytes(depth) / sizeof *to)
+        memcpy(to, values + c, (count - c < PANEL ? count - c : PANEL) * sizeof *values);
 }
 
 /* Panels of bfloat16: (depth / 2, PANEL, 2), depth rounded up to even. */
@@ -147,11 +149,12 @@ static void bfloat_put_column(void *panel, size_t depth, size_t column, const fl
         to[k / 2 * 2 * PANEL + k % 2] = to_bfloat(values[k]);
 }
 
-static void bfloat_put_row(void *panel, size_t k, const float *values, size_t count)
+static void bfloat_put_row(void *panels, size_t depth, size_t k, const float *values, size_t count)
 {
-    uint16_t *to = (uint16_t *)panel + k / 2 * 2 * PANEL + k % 2;
+    uint16_t *to = (uint16_t *)panels + k / 2 * 2 * PANEL + k % 2;
+    size_t panel_numbers = bfloat_panel_bytes(depth) / sizeof *to;
     for (size_t c = 0; c < count; c++)
-        to[2 * c] = to_bfloat(values[c]);
+        to[c / PANEL * panel_numbers + c % PANEL * 2] = to_bfloat(values[c]);
 }
 
 /*

@@ -303,7 +303,7 @@ int weights_open(struct weights *weights, const struct model *model, const struc
 {
     *weights = (struct weights){.model = model, .kernels = kernels};
     weights->format = mode == ENGINE_F32 ? kernels->floats : mode == ENGINE_BF16 ? kernels->bfloats : kernels->integers;
-    weights->attention = mode == ENGINE_F32 ? kernels->floats : kernels->bfloats;
+    weights->attention = mode == ENGINE_F32 ? kernels->floats : kernels->attention;
     weights->layers = calloc(model->layer_count, sizeof *weights->layers);
     float *gains = lines_allocate(2 * model->width * sizeof *gains);
     int result = -1;
