@@ -96,7 +96,7 @@ static void call_make_random(struct call *call, struct random *random, const str
 {
     size_t counts[PROMPTS_MOST], count = 1 + random_below(random, PROMPTS_MOST);
     for (size_t i = 0; i < count; i++)
-        counts[i] = random_below(random, 8) == 0 ? 30 : random_below(random, 5);
+        counts[i] = random_below(random, 8) == 0 ? 20 : random_below(random, 4);
     call_make(call, random, tiny, counts, count, PREFIX_MOST, random_below(random, 3) * 70);
     for (size_t i = 0; i < count; i++) {
         struct engine_prompt *prompt = &call->prompts[i];
@@ -213,12 +213,13 @@ static void a_candidate_scores_as_if_its_prompt_were_alone_to_the_bit(void **sta
 static void prompts_may_straddle_the_groups_that_run_together(void **state)
 {
     const struct tiny *tiny = *state;
-    static const size_t counts[] = {100, 0, 350, 1, 150, 60, 0}; /* of 10.5 rows on average, 2048 a group */
+    static const size_t counts[] = {60, 0, 150, 1, 80, 20, 0}; /* of 10.5 rows on average, 2048 a group */
     static const size_t budgets[] = {PLENTY, 0};
     struct random random = {22};
     struct call call;
 
     call_make(&call, &random, tiny, counts, 7, 150, 64);
+    assert_true(call.prompts[0].offsets[60] + call.prompts[2].offsets[150] > 2048 + 20);
     call.prompts[4].explain = true;
     for (size_t b = 0; b < 2; b++) {
         struct engine *engine = engine_with(tiny, some_leave, 2, ENGINE_F32, ENGINE_CPU_AUTO, budgets[b]);
