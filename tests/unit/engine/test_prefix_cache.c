@@ -27,7 +27,8 @@ static int tear_down(void **state)
 
 static struct engine *engine_with(const struct tiny *tiny, struct exit_rule rule, enum engine_mode mode, size_t bytes)
 {
-    const struct engine_settings settings = {.rule = rule, .threads = 2, .mode = mode, .prefix_cache_bytes = bytes};
+    const struct engine_settings settings = {
+        .rule = rule, .threads = 2, .mode = mode, .cpu = cpu_asked_for(), .prefix_cache_bytes = bytes};
     struct engine *engine = NULL;
     struct error err;
     if (engine_create(&engine, &tiny->model, &tiny->heads, &settings, &err) != 0)
@@ -37,7 +38,7 @@ static struct engine *engine_with(const struct tiny *tiny, struct exit_rule rule
 
 static struct device *device_of(const struct tiny *tiny, enum engine_mode mode)
 {
-    const struct engine_settings settings = {.rule = full, .threads = 2, .mode = mode};
+    const struct engine_settings settings = {.rule = full, .threads = 2, .mode = mode, .cpu = cpu_asked_for()};
     struct device *device = NULL;
     struct error err;
     if (backend_cpu.open(&device, &tiny->model, &tiny->heads, &settings, &err) != 0)

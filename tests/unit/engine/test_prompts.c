@@ -222,8 +222,8 @@ static void prompts_may_straddle_the_groups_that_run_together(void **state)
     assert_true(call.prompts[0].offsets[60] + call.prompts[2].offsets[150] > 2048 + 20);
     call.prompts[4].explain = true;
     for (size_t b = 0; b < 2; b++) {
-        struct engine *engine = engine_with(tiny, some_leave, 2, ENGINE_F32, ENGINE_CPU_AUTO, budgets[b]);
-        struct engine *cold = engine_with(tiny, some_leave, 1, ENGINE_F32, ENGINE_CPU_AUTO, 0);
+        struct engine *engine = engine_with(tiny, some_leave, 2, ENGINE_F32, cpu_asked_for(), budgets[b]);
+        struct engine *cold = engine_with(tiny, some_leave, 1, ENGINE_F32, cpu_asked_for(), 0);
         score(engine, call.prompts, call.count, call.scores);
         assert_as_alone(&call, cold);
         /* A prefix is taken once, however many groups its candidates are in. */
@@ -261,7 +261,7 @@ static void a_prefix_runs_as_deep_as_its_own_deepest_candidate_and_what_is_share
 
     call_make(&call, &random, tiny, counts, 7, 100, 64);
     for (size_t b = 0; b < 2; b++) {
-        struct engine *engine = engine_with(tiny, some_leave, 2, ENGINE_F32, ENGINE_CPU_AUTO, budgets[b]);
+        struct engine *engine = engine_with(tiny, some_leave, 2, ENGINE_F32, cpu_asked_for(), budgets[b]);
         score(engine, call.prompts, call.count, call.scores);
         const struct engine_score *one = call.scores;
         size_t expected = prefix_layers(&call, budgets[b] > 0);
@@ -286,7 +286,7 @@ static void who_explains_sees_every_exit_and_nobody_else_does(void **state)
     const struct tiny *tiny = *state;
     static const size_t counts[] = {3, 3};
     struct random random = {24};
-    struct engine *engine = engine_with(tiny, full, 2, ENGINE_F32, ENGINE_CPU_AUTO, PLENTY);
+    struct engine *engine = engine_with(tiny, full, 2, ENGINE_F32, cpu_asked_for(), PLENTY);
     struct call call;
     call_make(&call, &random, tiny, counts, 2, 20, 0);
     call.prompts[1].explain = true;
@@ -306,7 +306,7 @@ static void a_bad_prompt_is_named_and_can_be_found_before(void **state)
     const struct tiny *tiny = *state;
     static const size_t counts[] = {2, 3, 1};
     struct random random = {25};
-    struct engine *engine = engine_with(tiny, eager, 1, ENGINE_F32, ENGINE_CPU_AUTO, PLENTY);
+    struct engine *engine = engine_with(tiny, eager, 1, ENGINE_F32, cpu_asked_for(), PLENTY);
     struct call call;
     struct error err;
     call_make(&call, &random, tiny, counts, 3, 20, 0);
@@ -346,7 +346,7 @@ static void a_call_that_fails_leaves_nothing_in_use(void **state)
     tiny.model.layers = layers;
     static const size_t counts[] = {2, 1, 2, 1};
     struct random random = {26};
-    struct engine *engine = engine_with(&tiny, full, 2, ENGINE_F32, ENGINE_CPU_AUTO, PLENTY);
+    struct engine *engine = engine_with(&tiny, full, 2, ENGINE_F32, cpu_asked_for(), PLENTY);
     struct call call;
     struct error err;
     call_make(&call, &random, &tiny, counts, 4, 140, 70); /* the first chunk is all prompts', and breaks */
