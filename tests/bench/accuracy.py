@@ -7,8 +7,9 @@ noise the arithmetic adds.
 
 So that the difference is the arithmetic's and not the training's, all modes have the same rows, folds and L2 (chosen
 on f32), the regression has one solution and is solved to it, and every row is tested: users fall into folds, and a
-fold is read by the head that was trained on the others. States are kept in the work folder for the next run; they are
-made anew when prompts, model or programs change.
+fold is read by the head that was trained on the others. AUC and correlation are means over the folds: heads of two
+folds differ by a constant, and that moves with the arithmetic. States are kept in the work folder for the next run;
+they are made anew when prompts, model or programs change.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import numpy
 import rounds
 
 FOLDS = 5
-RIDGES = [300, 1000, 3000, 10000]  # the L2 tried on f32: half of it times the weights' square is added to the loss
+RIDGES = [300, 1000, 3000, 10000]  # the L2 tried on f32: half of it times the weights' square is added to the losses
 STEPS = 50  # of Newton's method, at most; it needs about 6
 DRAWS = 1000  # of the bootstrap
 
@@ -52,6 +53,10 @@ def auc(scores, liked):
     ranks[order] = (first + last + 1) / 2
     yes = liked.sum()
     return (ranks[liked].sum() - yes * (yes + 1) / 2) / (yes * (len(liked) - yes))
+
+
+def correlation(a, b):
+    return numpy.corrcoef(a, b)[0, 1]
 
 
 class Head:
@@ -96,8 +101,17 @@ class Heads:
         return out
 
 
-def log_loss(logits, liked):
-    return numpy.logaddexp(0, numpy.where(liked, -logits, logits)).mean()
+def losses(logits, liked):
+    return numpy.logaddexp(0, numpy.where(liked, -logits, logits))
+
+
+def choose_ridge(tried, states, liked):
+    """The strongest whose loss is within a standard error of the least: what is weaker fits what the rows have by
+    chance, and makes much of directions in which states hardly vary."""
+    seen = [losses(heads.logits(states), liked) for heads in tried]
+    least = min(seen, key=numpy.mean)
+    bound = least.mean() + least.std() / numpy.sqrt(len(least))
+    return max(i for i in range(len(tried)) if seen[i].mean() <= bound)
 
 
 def digest(paths, texts):
@@ -137,6 +151,9 @@ class Accuracy:
         known = numpy.unique(self.users)
         fold_of = numpy.random.default_rng(1).permutation(len(known)) % FOLDS
         self.folds = fold_of[numpy.searchsorted(known, self.users)]
+        for fold in range(FOLDS):
+            if len(numpy.unique(self.liked[self.folds == fold])) < 2:
+                raise SystemExit(f"bench: {len(known)} users are too few for {FOLDS} folds: more --prompts")
 
     def states(self, mode, cpu):
         """{layer: RMS-normed states}"""
@@ -166,12 +183,12 @@ class Accuracy:
         return json.loads(run.stdout)
 
     def train_exact(self, states):
-        """{layer: heads on f32 states}, with the L2 that has the least loss there."""
+        """By layer: heads on f32 states, and their L2."""
         self.ridges, self.exact, self.exact_heads = {}, states, {}
         for layer, rows in states.items():
             tried = [Heads(rows, self.liked, self.folds, ridge) for ridge in RIDGES]
-            best = min(range(len(RIDGES)), key=lambda i: log_loss(tried[i].logits(rows), self.liked))
-            self.ridges[layer], self.exact_heads[layer] = RIDGES[best], tried[best]
+            chosen = choose_ridge(tried, rows, self.liked)
+            self.ridges[layer], self.exact_heads[layer] = RIDGES[chosen], tried[chosen]
 
     def compare(self, mode, states):
         """By exit: AUC, difference to f32 with its interval, correlation."""
@@ -180,14 +197,20 @@ class Accuracy:
             exact, base = self.exact[layer], self.exact_heads[layer]
             head = base if mode == "f32" else Heads(own, self.liked, self.folds, self.ridges[layer])
             ours, theirs, through = head.logits(own), base.logits(exact), base.logits(own)
-            out[layer] = {"auc": auc(ours, self.liked),
-                          "delta_auc": auc(ours, self.liked) - auc(theirs, self.liked),
+            out[layer] = {"auc": self.by_fold(auc, ours, self.liked),
+                          "delta_auc": self.by_fold(auc, ours, self.liked) - self.by_fold(auc, theirs, self.liked),
                           "interval": [0.0, 0.0] if mode == "f32" else self.interval(ours, theirs),
-                          "log_loss": log_loss(ours, self.liked), "ridge": self.ridges[layer],
-                          "logit_correlation": float(numpy.corrcoef(through, theirs)[0, 1]),
+                          "log_loss": losses(ours, self.liked).mean(), "ridge": self.ridges[layer],
+                          "logit_correlation": self.by_fold(correlation, through, theirs),
                           "state_error": float(numpy.mean(numpy.linalg.norm(own - exact, axis=1) /
                                                           numpy.linalg.norm(exact, axis=1)))}
         return out
+
+    def by_fold(self, measure, a, b, rows=slice(None)):
+        """The mean over folds, a row counting as a row."""
+        folds, a, b = self.folds[rows], a[rows], b[rows]
+        return float(sum((folds == fold).mean() * measure(a[folds == fold], b[folds == fold])
+                         for fold in range(FOLDS)))
 
     def interval(self, ours, theirs):
         """95 % of the difference of AUCs: a bootstrap that draws users, whose rows hang together."""
@@ -196,7 +219,7 @@ class Accuracy:
         differences = []
         for _ in range(DRAWS):
             rows = numpy.concatenate([rows_of[i] for i in draw.integers(0, len(rows_of), len(rows_of))])
-            differences.append(auc(ours[rows], self.liked[rows]) - auc(theirs[rows], self.liked[rows]))
+            differences.append(self.by_fold(auc, ours, self.liked, rows) - self.by_fold(auc, theirs, self.liked, rows))
         return list(numpy.percentile(differences, [2.5, 97.5]))
 
 
@@ -210,12 +233,12 @@ def known_shape(out, key):
 
 
 def print_table(mode, results):
-    print(f"\n  {mode:<6}{'exit':>6}{'AUC':>8}{'log loss':>10}{'AUC less f32':>14}{'95 % interval':>20}"
+    print(f"\n  {mode:<6}{'exit':>6}{'AUC':>8}{'log loss':>10}{'L2':>7}{'AUC less f32':>14}{'95 % interval':>20}"
           f"{'corr. of logits':>17}{'error of state':>16}")
     for layer, result in results.items():
         low, high = result["interval"]
-        print(f"  {'':<6}{layer:>6}{result['auc']:>8.3f}{result['log_loss']:>10.3f}{result['delta_auc']:>+14.4f}"
-              f"{f'{low:+.4f} .. {high:+.4f}':>20}{result['logit_correlation']:>17.4f}{result['state_error']:>16.4f}")
+        print(f"  {'':<6}{layer:>6}{result['auc']:>8.3f}{result['log_loss']:>10.3f}{result['ridge']:>7}"
+              f"{result['delta_auc']:>+14.4f}{f'{low:+.4f} .. {high:+.4f}':>20}{result['logit_correlation']:>17.4f}{result['state_error']:>16.4f}")
     sys.stdout.flush()
 
 
@@ -235,7 +258,7 @@ def read_flags():
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--cpu", default="auto", help="instruction set: auto, scalar, avx2, avx512")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompts", type=int, default=150, help="each with 20 candidates")
+    parser.add_argument("--prompts", type=int, default=200, help="each with 20 candidates")
     parser.add_argument("--modes", help="joined by commas; without: the default mode and bf16")
     return parser.parse_args()
 
