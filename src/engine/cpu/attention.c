@@ -124,8 +124,9 @@ static void scatter(const struct forward *forward, struct block *block, const st
         float sum = 0.0f;
         for (size_t j = 0; j < sizeof block->softmaxes->sums / sizeof sum; j++)
             sum += block->softmaxes[rows->place + i].sums[j];
+        float inverse = 1.0f / sum;
         for (size_t c = 0; c < model->head_size; c++)
-            to[c] = from[c] / sum;
+            to[c] = from[c] * inverse;
     }
 }
 

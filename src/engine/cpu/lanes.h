@@ -312,11 +312,15 @@ TARGET static void bfloat_multiply(const void *panel, size_t depth, const void *
 
 TARGET static float norm(const float *in, size_t count, float epsilon, float *out)
 {
-    lanes squares = {0};
-    size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES)
-        squares = MULTIPLY_ADD(load(in + i), load(in + i), squares);
-    float sum = sum_of(squares);
+    lanes squares[4] = {0}; /* sums apart do not wait for each other */
+    size_t whole = count - count % (4 * LANES);
+    for (size_t i = 0; i < whole; i += 4 * LANES)
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            lanes value = load(in + i + j * LANES);
+            squares[j] = MULTIPLY_ADD(value, value, squares[j]);
+        }
+    float sum = sum_of((squares[0] + squares[1]) + (squares[2] + squares[3]));
     for (size_t i = whole; i < count; i++)
         sum += in[i] * in[i];
 

@@ -189,17 +189,33 @@ static float most_of_pair(size_t depth)
     return fminf(floorf(sqrtf(0x1p31f / (float)(depth + depth % 2))) - 1.0f, 32767.0f);
 }
 
+/* At most PANEL numbers, which end up below 2^15 unless something is not finite. */
+TARGET INLINE void round_stretch(const float *values, size_t count, float inverse, int16_t *numbers)
+{
+    for (size_t i = 0; i < count; i += LANES) {
+        __mmask16 mask = (__mmask16)(count - i < LANES ? (1u << (count - i)) - 1 : 0xffff);
+        __m512 value = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, values + i), _mm512_set1_ps(inverse));
+        _mm512_mask_cvtsepi32_storeu_epi16(numbers + i, mask, _mm512_cvtps_epi32(value));
+    }
+}
+
 /* A key. */
 TARGET static void pair_put_column(void *panel, size_t depth, size_t column, const float *values)
 {
     float *scales = (float *)(void *)((char *)panel + pair_weight_bytes(depth));
-    int16_t *to = (int16_t *)panel + 2 * column;
+    char *to = (char *)panel + 2 * column * sizeof(int16_t);
     float size = greatest_magnitude(values, depth), most = most_of_pair(depth);
     float inverse = size > 0.0f ? most / size : 0.0f;
 
     scales[column] = size / most;
-    for (size_t k = 0; k < depth; k++)
-        to[k / 2 * 2 * PANEL + k % 2] = (int16_t)to_integer(values[k] * inverse);
+    for (size_t k = 0; k < depth; k += PANEL) {
+        size_t count = depth - k < PANEL ? depth - k : PANEL;
+        int16_t numbers[PANEL + 1];
+        round_stretch(values + k, count, inverse, numbers);
+        numbers[count] = 0;
+        for (size_t i = 0; i < count; i += 2, to += 2 * PANEL * sizeof(int16_t))
+            memcpy(to, numbers + i, 2 * sizeof(int16_t));
+    }
 }
 
 /* Where key k of a tile stands among the pairs: the shares are packed from two vectors of 32-bit numbers at once. */
@@ -218,9 +234,13 @@ TARGET static void pair_put_row(void *panels, size_t depth, size_t k, const floa
 
     logarithms[k] = log2f(scale);
     inverses[k] = inverse;
-    for (size_t c = 0; c < count; c++)
-        to[c / PANEL * (pair_panel_bytes(depth) / sizeof *to) + c % PANEL * 2] =
-            (int16_t)to_integer(values[c] * inverse);
+    for (size_t c = 0; c < count; c += PANEL, to += pair_panel_bytes(depth) / sizeof *to) {
+        size_t here = count - c < PANEL ? count - c : PANEL;
+        int16_t numbers[PANEL];
+        round_stretch(values + c, here, inverse, numbers);
+        for (size_t i = 0; i < here; i++)
+            to[2 * i] = numbers[i];
+    }
 }
 
 /* A query, as a whole; its scale makes scores powers of 2. */
@@ -229,10 +249,9 @@ TARGET static void pair_take(const float *values, size_t depth, size_t first, si
     (void)first, (void)count;
     int16_t *numbers = operand;
     float size = greatest_magnitude(values, depth), most = most_of_pair(depth);
-    float inverse = size > 0.0f ? most / size : 0.0f;
 
-    for (size_t k = 0; k < depth; k++)
-        numbers[k] = (int16_t)to_integer(values[k] * inverse);
+    for (size_t k = 0; k < depth; k += PANEL)
+        round_stretch(values + k, depth - k < PANEL ? depth - k : PANEL, size > 0.0f ? most / size : 0.0f, numbers + k);
     if (depth % 2 != 0)
         numbers[depth] = 0;
     *(float *)(void *)((char *)operand + pair_number_bytes(depth)) = size / most * 0x1.715476p+0f;
