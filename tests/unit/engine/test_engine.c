@@ -161,7 +161,7 @@ static void score_alone(const struct scene *scene, enum engine_mode mode, enum e
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *together = score(engine, &prompt);
 
-    for (size_t i = 0; i < prompt.candidate_count; i += 23) {
+    for (size_t i = 0; i < prompt.candidate_count; i += 23 * HEADRACE_SLOWDOWN) {
         struct engine_prompt alone = prompt_of(scene);
         alone.offsets += i;
         alone.candidate_count = 1;
@@ -220,7 +220,7 @@ static void score_on_threads(const struct scene *scene, enum engine_mode mode, e
 {
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *scores[4];
-    prompt.candidate_count = 100;
+    prompt.candidate_count = 100 / HEADRACE_SLOWDOWN;
 
     for (size_t threads = 1; threads <= 4; threads++) {
         struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), threads, mode, cpu);
