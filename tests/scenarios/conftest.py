@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY_MODEL = ROOT / "tests/golden/tiny.gguf"
 PROGRAM = os.environ.get("SCENARIO_PROGRAM", str(ROOT / "build/release/headrace"))
 CACHE = pathlib.Path(os.environ.get("SCENARIO_CACHE", pathlib.Path.home() / ".cache/headrace"))
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
 EARLY = 875_000_000_000  # milliseconds, before every timestamp that the scenarios use
 
 
@@ -135,6 +136,9 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for process in self.processes:
+            log = self.log(process)
+            assert not any(report in log for report in SANITIZER_REPORTS), log
 
 
 @pytest.fixture
