@@ -65,6 +65,16 @@ struct text text_prefix(struct text text, size_t limit)
     return (struct text){text.data, limit};
 }
 
+struct text text_cut(struct text *rest, char end)
+{
+    const char *found = rest->size == 0 ? NULL : memchr(rest->data, end, rest->size);
+    struct text cut = {rest->data, found == NULL ? rest->size : (size_t)(found - rest->data)};
+    size_t taken = cut.size + (found != NULL);
+    if (taken > 0)
+        *rest = (struct text){rest->data + taken, rest->size - taken};
+    return cut;
+}
+
 size_t text_distance(struct text a, struct text b)
 {
     size_t row[DISTANCE_LIMIT + 1];

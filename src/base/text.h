@@ -47,6 +47,9 @@ bool text_is_utf8(struct text text);
 /* The longest prefix of at most `limit` bytes that does not cut a code point in two. */
 struct text text_prefix(struct text text, size_t limit);
 
+/* Takes off `rest` what comes before the first `end`, or all of it, and the `end`, too. For `while (rest.size > 0)`. */
+struct text text_cut(struct text *rest, char end);
+
 /* Levenshtein distance, for "did you mean"; both at most 64 bytes, longer ones give SIZE_MAX. */
 size_t text_distance(struct text a, struct text b);
 

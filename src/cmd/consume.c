@@ -1,8 +1,6 @@
 /* consume.c - a topic as decoded JSON lines */
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cmd/commands.h"
 #include "cmd/setup.h"
@@ -177,21 +175,14 @@ static int read_topic(struct reader *reader, struct error *err)
 
 static int run_reader(struct reader *reader, const struct config *config, struct error *err)
 {
-    struct kafka_settings kafka = setup_kafka(config);
-    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
-    const char *const without[] = {"auto.offset.reset", "group.id"};
-    const struct property forced[] = {{"group.id", "headrace-consume"}, /* never joined: all is assigned */
+    const struct property forced[] = {{"group.id", "headrace-consume"},
                                       {"enable.auto.commit", "false"},
                                       {"enable.partition.eof", "true"},
                                       {"auto.offset.reset", "earliest"}};
-    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
-    if (properties == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory");
-    kafka.properties = properties;
     arena_init(&reader->arena, MESSAGE_MEMORY);
     int result = -1;
     if (codec_create(&reader->codec, err) == 0 &&
-        kafka_create_client(&reader->client, RD_KAFKA_CONSUMER, &kafka, forced, 4, NULL, NULL, NULL, err) == 0)
+        setup_reader(config, forced, sizeof forced / sizeof *forced, &reader->client, err) == 0)
         result = read_topic(reader, err);
 
     kafka_destroy_consumer(reader->client);
@@ -199,7 +190,6 @@ static int run_reader(struct reader *reader, const struct config *config, struct
     buffer_free(&reader->value);
     buffer_free(&reader->line);
     arena_free(&reader->arena);
-    free(properties);
     return result;
 }
 

@@ -136,13 +136,9 @@ static void describe_example(struct report *report, const struct score_response 
     buffer_printf(out, "\n  user " TEXT_FORMAT ", item " TEXT_FORMAT ": probability %.4f at exit %d; the user %s it\n",
                   TEXT_ARGS(response->user_id), TEXT_ARGS(scored->item_id), scored->probability,
                   (int)scored->exit_layer, like ? "liked" : "did not like");
-    struct text rest = explanation->prompt;
-    while (rest.size > 0) {
-        const char *end = memchr(rest.data, '\n', rest.size);
-        size_t length = end != NULL ? (size_t)(end - rest.data) : rest.size;
-        buffer_printf(out, "    | %.*s\n", (int)length, rest.data);
-        length += end != NULL;
-        rest = (struct text){rest.data + length, rest.size - length};
+    for (struct text rest = explanation->prompt; rest.size > 0;) {
+        struct text line = text_cut(&rest, '\n');
+        buffer_printf(out, "    | " TEXT_FORMAT "\n", TEXT_ARGS(line));
     }
     buffer_append_string(out, "    similar users who know it:");
     for (size_t i = 0; i < explanation->similar_user_count; i++)

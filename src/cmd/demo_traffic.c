@@ -64,28 +64,9 @@ static void take_report(void *context, void *opaque, const char *topic, int32_t 
 
 static int open_client(rd_kafka_t **client, const struct config *config, const char *group, struct error *err)
 {
-    struct kafka_settings kafka = setup_kafka(config);
-    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
-    const char *const without[] = {"auto.offset.reset", "group.id"};
     const struct property forced[] = {
         {"group.id", group}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "error"}};
-    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
-    if (properties == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory");
-    kafka.properties = properties;
-    int result = kafka_create_client(client, RD_KAFKA_CONSUMER, &kafka, forced, 3, NULL, NULL, NULL, err);
-    free(properties);
-    return result;
-}
-
-static const char *group_id(const struct config *config)
-{
-    size_t count;
-    const struct property *properties = config_kafka_properties(config, &count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(properties[i].name, "group.id") == 0)
-            return properties[i].value;
-    return "headrace";
+    return setup_reader(config, forced, sizeof forced / sizeof *forced, client, err);
 }
 
 /* From the end of the topic as it is now: the answers to come are ours. */
@@ -122,7 +103,8 @@ int traffic_open(struct traffic **result, const struct config *config, const vol
     struct kafka_settings kafka = setup_kafka(config);
     traffic->topics = setup_topics(config);
     char host[128], group[512];
-    snprintf(group, sizeof group, "%s-state-%s", group_id(config), setup_instance(config, host));
+    snprintf(group, sizeof group, "%s-state-%s", kafka_property_value(&kafka, "group.id"),
+             setup_instance(config, host));
     if (codec_create(&traffic->codec, err) != 0 ||
         producer_create(&traffic->producer, &kafka, take_report, traffic, err) != 0 ||
         open_client(&traffic->applied_client, config, group, err) != 0 ||

@@ -21,22 +21,6 @@ static const struct what {
     {"model", "FILE", false, false, inspect_model}, {"edges", NULL, false, false, inspect_edges},
 };
 
-void inspect_print(struct text text, size_t width)
-{
-    size_t shown = 0;
-    for (size_t at = 0; at < text.size; shown++) {
-        uint32_t code_point;
-        size_t length = text_code_point(text.data + at, text.size - at, &code_point);
-        if (length == 0 || code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0))
-            putchar('?');
-        else
-            fwrite(text.data + at, 1, length, stdout);
-        at += length > 0 ? length : 1;
-    }
-    if (shown < width)
-        printf("%*s", (int)(width - shown), "");
-}
-
 json_t *inspect_json_text(struct text text)
 {
     json_t *json = text.data == NULL ? NULL : json_stringn(text.data, text.size);

@@ -28,12 +28,6 @@ int inspect_prompt(const struct inspection *inspection, struct error *err);
 int inspect_edges(const struct inspection *inspection, struct error *err); /* JSON lines that `produce` takes */
 int inspect_model(const struct inspection *inspection, struct error *err);
 
-/*
- * Prints text from outside so that it cannot act on the terminal: control characters become '?'. Blanks follow up to
- * `width` characters.
- */
-void inspect_print(struct text text, size_t width);
-
 /* A new JSON string; null for a text that is absent or no UTF-8. */
 json_t *inspect_json_text(struct text text);
 

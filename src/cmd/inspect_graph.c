@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cmd/inspect.h"
+#include "cmd/terminal.h"
 #include "cmd/vectors.h"
 #include "graph/embedding.h"
 #include "graph/similar.h"
@@ -55,7 +56,7 @@ static void print_offset(void *context, const char *topic, int32_t partition, in
     if (!*any)
         printf("\n%-24s %9s %14s\n", "topic", "partition", "next offset");
     *any = true;
-    inspect_print(text_of(topic), 24);
+    terminal_print(text_of(topic), 24);
     printf(" %9d %14lld\n", (int)partition, (long long)offset);
 }
 
@@ -201,11 +202,11 @@ static void print_events(const struct node *node)
         if (!isnan(edge->value))
             snprintf(value, sizeof value, "%g", (double)edge->value);
         printf("%-25s", date);
-        inspect_print(id, ID_WIDTH);
+        terminal_print(id, ID_WIDTH);
         printf(" %-9s %-9s %s", interaction_kind_name(edge->kind), verdict_name(edge->verdict), value);
         if (node->is_user) {
             printf("%*s", (int)(8 - strlen(value)), "");
-            inspect_print(title.data != NULL ? title : text_of("(no title)"), 0);
+            terminal_print(title.data != NULL ? title : text_of("(no title)"), 0);
         }
         putchar('\n');
     }
@@ -214,16 +215,16 @@ static void print_events(const struct node *node)
 static void print_node(const struct node *node)
 {
     printf("%-16s", node->is_user ? "user" : "item");
-    inspect_print(node->id, 0);
+    terminal_print(node->id, 0);
     if (!node->is_user) {
         printf("\n%-16s", "title");
-        inspect_print(node->title.data != NULL ? node->title : text_of("(none)"), 0);
+        terminal_print(node->title.data != NULL ? node->title : text_of("(none)"), 0);
     }
     for (size_t i = 0; i < node->attribute_count; i++) {
         putchar('\n');
-        inspect_print(node->attributes[i].name, 15);
+        terminal_print(node->attributes[i].name, 15);
         putchar(' ');
-        inspect_print(node->attributes[i].value, 0);
+        terminal_print(node->attributes[i].value, 0);
     }
     printf("\n%-16s%zu: %zu likes, %zu dislikes, %zu neutral\n", "edges", node->edges, node->likes, node->dislikes,
            node->edges - node->likes - node->dislikes);
@@ -232,7 +233,7 @@ static void print_node(const struct node *node)
     if (node->similar_count > 0)
         printf("\n%-*s %s\n", ID_WIDTH, "similar user", "cosine");
     for (size_t i = 0; i < node->similar_count; i++) {
-        inspect_print(graph_user_id(node->graph, node->similar[i].user), ID_WIDTH);
+        terminal_print(graph_user_id(node->graph, node->similar[i].user), ID_WIDTH);
         printf(" %.4f\n", (double)node->similar[i].cosine);
     }
 }

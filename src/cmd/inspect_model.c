@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "cmd/inspect.h"
+#include "cmd/terminal.h"
 
 enum { MOST_TYPES = 16 /* the reader knows fewer */, KEY_WIDTH = 44, MIB = 1 << 20 };
 
@@ -66,9 +67,9 @@ static void print_keys(const struct gguf *gguf)
         struct text key;
         char value[96];
         gguf_key(gguf, i, &key, value);
-        inspect_print(key, KEY_WIDTH);
+        terminal_print(key, KEY_WIDTH);
         putchar(' ');
-        inspect_print(text_of(value), 0);
+        terminal_print(text_of(value), 0);
         putchar('\n');
     }
 }
@@ -100,7 +101,7 @@ static void print_model(const struct answering *answering, uint64_t file_bytes)
     const int32_t ids[] = {prompt_yes(answering->prompt), prompt_no(answering->prompt)};
     for (size_t i = 0; i < 2; i++) {
         printf("%-20s%d \"", i == 0 ? "yes token" : "no token", (int)ids[i]);
-        inspect_print(label(answering, ids[i], &piece), 0);
+        terminal_print(label(answering, ids[i], &piece), 0);
         printf("\"\n");
     }
     buffer_free(&piece);

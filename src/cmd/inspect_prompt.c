@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cmd/inspect.h"
+#include "cmd/terminal.h"
 #include "cmd/vectors.h"
 #include "score/plan.h"
 
@@ -94,15 +95,10 @@ static void print_piece(struct prompt_view *view, int32_t id)
 static void print_part(struct prompt_view *view, const struct part *part)
 {
     printf("%s: %zu tokens\n", part->name, part->tokens.count);
-    struct text rest = buffer_text(&part->text);
-    while (rest.size > 0) {
-        const char *end = memchr(rest.data, '\n', rest.size);
-        size_t length = end != NULL ? (size_t)(end - rest.data) : rest.size;
+    for (struct text rest = buffer_text(&part->text); rest.size > 0;) {
         printf("  | ");
-        inspect_print((struct text){rest.data, length}, 0);
+        terminal_print(text_cut(&rest, '\n'), 0);
         putchar('\n');
-        length += end != NULL;
-        rest = (struct text){rest.data + length, rest.size - length};
     }
     for (size_t i = 0; view->inspection->tokens && i < part->tokens.count; i++) {
         printf("  %5zu %7d  ", i, (int)part->tokens.ids[i]);

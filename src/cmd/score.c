@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cmd/commands.h"
 #include "cmd/setup.h"
+#include "cmd/terminal.h"
 #include "cmd/vectors.h"
 #include "wire/codec.h"
 
@@ -67,18 +68,17 @@ static struct text title_of(const struct session *session, struct text item_id)
 static void print_explanation(const struct explanation *explanation)
 {
     printf("\n    prompt:\n");
-    struct text rest = explanation->prompt;
-    while (rest.size > 0) {
-        const char *end = memchr(rest.data, '\n', rest.size);
-        size_t length = end != NULL ? (size_t)(end - rest.data) : rest.size;
-        printf("      | %.*s\n", (int)length, rest.data);
-        length += end != NULL;
-        rest = (struct text){rest.data + length, rest.size - length};
+    for (struct text rest = explanation->prompt; rest.size > 0;) {
+        printf("      | ");
+        terminal_print(text_cut(&rest, '\n'), 0);
+        putchar('\n');
     }
-    for (size_t i = 0; i < explanation->similar_user_count; i++)
-        printf("    similar: " TEXT_FORMAT " cosine %.4f " TEXT_FORMAT "\n",
-               TEXT_ARGS(explanation->similar_users[i].user), explanation->similar_users[i].cosine,
+    for (size_t i = 0; i < explanation->similar_user_count; i++) {
+        printf("    similar: ");
+        terminal_print(explanation->similar_users[i].user, 0);
+        printf(" cosine %.4f " TEXT_FORMAT "\n", explanation->similar_users[i].cosine,
                TEXT_ARGS(explanation->similar_users[i].verdict));
+    }
     for (size_t i = 0; i < explanation->evidence_count; i++)
         printf("    evidence: %-18.*s%g\n", (int)explanation->evidence[i].name.size, explanation->evidence[i].name.data,
                explanation->evidence[i].value);
@@ -100,15 +100,20 @@ static void print_table(const struct session *session, const struct score_respon
     }
     char newest[32];
     clock_format(response->state.newest_event_ms, newest);
-    printf("user " TEXT_FORMAT ", model " TEXT_FORMAT ", heads " TEXT_FORMAT ", %lld events up to %s, %.0f ms\n\n",
-           TEXT_ARGS(response->user_id), TEXT_ARGS(response->model), TEXT_ARGS(response->heads),
+    printf("user ");
+    terminal_print(response->user_id, 0);
+    printf(", model ");
+    terminal_print(response->model, 0);
+    printf(", heads " TEXT_FORMAT ", %lld events up to %s, %.0f ms\n\n", TEXT_ARGS(response->heads),
            (long long)response->state.events_applied, newest, response->timings.plan_ms + response->timings.engine_ms);
     printf("%-12s %-11s %-5s %-10s %s\n", "item", "probability", "exit", "status", "title");
     for (size_t i = 0; i < response->candidate_count; i++) {
         const struct scored_candidate *scored = &response->candidates[i];
-        printf("%-12.*s %-11.4f %-5d %-10s " TEXT_FORMAT "\n", (int)scored->item_id.size, scored->item_id.data,
-               scored->probability, (int)scored->exit_layer, candidate_status_name(scored->status),
-               TEXT_ARGS(title_of(session, scored->item_id)));
+        terminal_print(scored->item_id, 12);
+        printf(" %-11.4f %-5d %-10s ", scored->probability, (int)scored->exit_layer,
+               candidate_status_name(scored->status));
+        terminal_print(title_of(session, scored->item_id), 0);
+        putchar('\n');
         if (scored->has_explanation)
             print_explanation(scored->explanation);
     }

@@ -1,6 +1,8 @@
 #include "cmd/setup.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -90,6 +92,21 @@ struct kafka_topics setup_topics(const struct config *config)
     };
 }
 
+int setup_reader(const struct config *config, const struct property *forced, size_t forced_count, rd_kafka_t **client,
+                 struct error *err)
+{
+    struct kafka_settings kafka = setup_kafka(config);
+    const struct property defaults[] = {{"fetch.wait.max.ms", "10"}};
+    const char *const without[] = {"auto.offset.reset", "group.id"};
+    struct property *properties = kafka_properties_over(defaults, 1, &kafka, without, 2, &kafka.property_count);
+    if (properties == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    kafka.properties = properties;
+    int result = kafka_create_client(client, RD_KAFKA_CONSUMER, &kafka, forced, forced_count, NULL, NULL, NULL, err);
+    free(properties);
+    return result;
+}
+
 const char *setup_instance(const struct config *config, char name[128])
 {
     const char *given = config_text(config, "instance_id");
@@ -149,32 +166,71 @@ static int load_heads(const struct config *config, struct answering *answering, 
                              prompt_no(answering->prompt), err);
 }
 
+/* XDG Base Directory Specification: a relative path counts as none. */
+static const char *absolute(const char *path)
+{
+    return path != NULL && *path == '/' ? path : NULL;
+}
+
+/* engine.weights_cache, or headrace's place among the caches, put into `path`; NULL: none. */
+static const char *find_weights_cache(const struct config *config, char path[PATH_MAX])
+{
+    const char *given = config_text(config, "engine.weights_cache");
+    const char *cache = absolute(getenv("XDG_CACHE_HOME")), *home = absolute(getenv("HOME"));
+    int length = -1;
+
+    if (*given != '\0')
+        return strcmp(given, "none") == 0 ? NULL : given;
+    if (cache != NULL)
+        length = snprintf(path, PATH_MAX, "%s/headrace", cache);
+    else if (home != NULL)
+        length = snprintf(path, PATH_MAX, "%s/.cache/headrace", home);
+    if (length >= 0 && length < PATH_MAX)
+        return path;
+    log_info("cmd", "packed weights are not kept for the next start: neither HOME nor XDG_CACHE_HOME names a "
+                    "directory; engine.weights_cache can");
+    return NULL;
+}
+
+static size_t engine_threads(const struct config *config)
+{
+    int64_t threads = config_integer(config, "engine.threads");
+    return (size_t)(threads == 0 ? sysconf(_SC_NPROCESSORS_ONLN) : threads);
+}
+
+static int create_engine(const struct config *config, struct answering *answering, struct error *err)
+{
+    char weights_cache[PATH_MAX];
+    struct engine_settings settings = {
+        .rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
+                 .window = (size_t)config_integer(config, "exit.window"),
+                 .threshold = (float)config_number(config, "exit.threshold")},
+        .threads = engine_threads(config),
+        .mode = (enum engine_mode)config_choice(config, "engine.mode"),
+        .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
+        .prefix_cache_bytes = (size_t)config_integer(config, "engine.prefix_cache") << 20,
+        .weights_cache = find_weights_cache(config, weights_cache),
+    };
+    if (settings.weights_cache != NULL) /* else nobody needs to read the whole file */
+        settings.model_hash = gguf_hash(answering->gguf);
+    return engine_create(&answering->engine, &answering->model, &answering->heads, &settings, err);
+}
+
 int setup_answering(const struct config *config, struct answering *answering, struct error *err)
 {
     *answering = (struct answering){.model_id = "none"};
     if (config_choice(config, "engine.backend") != 0)
         return 0;
-    int64_t threads = config_integer(config, "engine.threads");
-    if (threads == 0)
-        threads = sysconf(_SC_NPROCESSORS_ONLN);
-    const struct engine_settings settings = {
-        .rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
-                 .window = (size_t)config_integer(config, "exit.window"),
-                 .threshold = (float)config_number(config, "exit.threshold")},
-        .threads = (size_t)threads,
-        .mode = (enum engine_mode)config_choice(config, "engine.mode"),
-        .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
-        .prefix_cache_bytes = (size_t)config_integer(config, "engine.prefix_cache") << 20,
-    };
 
     int64_t start_ns = clock_monotonic_ns();
     if (setup_prompt(config, answering, err) != 0 || load_heads(config, answering, err) != 0 ||
-        engine_create(&answering->engine, &answering->model, &answering->heads, &settings, err) != 0) {
+        create_engine(config, answering, err) != 0) {
         setup_answering_close(answering);
         return -1;
     }
-    log_info("cmd", "model %s, %zu layers, heads %s, %lld threads, loaded in %.1f s", answering->model_id,
-             answering->model.layer_count, answering->heads.id, (long long)threads, clock_since_ms(start_ns) / 1000);
+    log_info("cmd", "model %s, %zu layers, heads %s, %zu threads, loaded in %.2f s", answering->model_id,
+             answering->model.layer_count, answering->heads.id, engine_threads(config),
+             clock_since_ms(start_ns) / 1000);
     return 0;
 }
 

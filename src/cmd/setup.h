@@ -45,6 +45,13 @@ struct graph_settings setup_graph(const struct config *config, bool read_only);
 struct kafka_settings setup_kafka(const struct config *config);
 struct kafka_topics setup_topics(const struct config *config);
 
+/*
+ * A consumer for what is no worker: partitions are assigned to it, its group is never joined. `forced` goes over the
+ * configuration's properties and names group.id and auto.offset.reset: the configuration's are the workers'.
+ */
+int setup_reader(const struct config *config, const struct property *forced, size_t forced_count, rd_kafka_t **client,
+                 struct error *err);
+
 /* instance_id, or the host's name when it is empty; `name` is where the host's name is put. */
 const char *setup_instance(const struct config *config, char name[128]);
 

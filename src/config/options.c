@@ -117,6 +117,8 @@ const struct config_option config_options[] = {
            "avx512"),
     INTEGER("engine.prefix_cache", "256", "MiB of prompts' beginnings kept for a user's next request (0: none)", 0,
             1 << 20),
+    TEXT("engine.weights_cache", "",
+         "Directory of packed weights, for the next start (empty: ~/.cache/headrace; none: not kept)"),
 
     INTEGERS("exit.layers", "5,10,15,20,25,30", "Layers with an exit; those from the model's last on are passed over",
              1, 1024),

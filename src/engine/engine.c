@@ -9,7 +9,14 @@
 #include "engine/backend.h"
 #include "engine/prefix.h"
 
-enum { GROUP_ROWS = 2048 }; /* token rows that run together: bounds the memory of a prompt of any size */
+enum { GROUP_ROWS = 2048 }; /* candidates' token rows that run together: bounds the memory of a call of any size */
+
+/* A candidate of a call, and where its answer goes. */
+struct place {
+    size_t prompt;    /* of the call's */
+    size_t candidate; /* of the prompt's */
+    struct engine_score *score;
+};
 
 struct engine {
     const struct model *model;
@@ -19,22 +26,32 @@ struct engine {
     const struct backend *backend;
     struct device *device;
     struct prefix_cache cache;
-    struct prefix prefix;
+    struct prefix *prefixes; /* by prompt; in use while the prompt has candidates in the group or has more to come */
+    size_t prefix_count, prefix_capacity;
 
     struct candidate *candidates; /* of a group, for the backend */
-    size_t *indices;              /* the same candidates' places in the prompt: those still here, in order */
+    struct place *places;         /* of the same candidates: those still here, in order */
     bool *stays;
     float *probabilities; /* (candidates still here, readings) */
     float *states;        /* (candidates still here, width) */
-    size_t candidate_capacity, index_capacity, stay_capacity, probability_capacity, state_capacity;
+    size_t candidate_capacity, place_capacity, stay_capacity, probability_capacity, state_capacity;
     size_t count; /* still here */
 };
 
-/* One call's view: which exits are looked at, and where the answers go. */
+/* An exit at which the batch stops. */
+struct visit {
+    const struct head *head;
+    bool asked; /* by all prompts: the rule can fire, or it is the final head. Others are for those that explain */
+    size_t asked_before;
+};
+
+/* One call's view: what is left to do, and which exits are looked at. */
 struct scoring {
-    const struct engine_prompt *prompt;
-    struct engine_score *scores;
-    const struct head *visited[ENGINE_MAX_EXITS]; /* ascending; the last one is the final head */
+    const struct engine_prompt *prompts;
+    size_t prompt_count;
+    struct place next; /* where the next group begins; prompt_count: nowhere */
+    bool keeps_states;
+    struct visit visited[ENGINE_MAX_EXITS]; /* ascending; the last one is the final head */
     size_t visited_count;
     struct reading readings[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW]; /* of one run, by layer and then by exit */
     size_t exits[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW];            /* the visited exit that each is for */
@@ -124,11 +141,13 @@ void engine_destroy(struct engine *engine)
 {
     if (engine == NULL)
         return;
-    prefix_free(&engine->prefix);
+    for (size_t i = 0; i < engine->prefix_count; i++)
+        prefix_free(&engine->prefixes[i]);
+    free(engine->prefixes);
     prefix_cache_free(&engine->cache);
     engine->backend->close(engine->device);
     free(engine->candidates);
-    free(engine->indices);
+    free(engine->places);
     free(engine->stays);
     free(engine->probabilities);
     free(engine->states);
@@ -146,7 +165,7 @@ static int check_tokens(const struct engine *engine, const char *whose, const in
     return 0;
 }
 
-static int check_prompt(const struct engine *engine, const struct engine_prompt *prompt, struct error *err)
+int engine_check(const struct engine *engine, const struct engine_prompt *prompt, struct error *err)
 {
     size_t context = engine->model->context;
 
@@ -171,10 +190,29 @@ static int check_prompt(const struct engine *engine, const struct engine_prompt 
 static void choose_exits(const struct engine *engine, struct scoring *scoring)
 {
     const struct heads *heads = engine->heads;
+    bool explains = false;
+    size_t asked_count = 0;
 
-    for (size_t i = 0; i < heads->count; i++)
-        if (scoring->prompt->explain || i + 1 == heads->count || can_fire(engine, &heads->exits[i]))
-            scoring->visited[scoring->visited_count++] = &heads->exits[i];
+    for (size_t i = 0; i < scoring->prompt_count; i++) {
+        explains = explains || scoring->prompts[i].explain;
+        scoring->keeps_states =
+            scoring->keeps_states || (scoring->prompts[i].explain && scoring->prompts[i].states != NULL);
+    }
+    for (size_t i = 0; i < heads->count; i++) {
+        bool asked = i + 1 == heads->count || can_fire(engine, &heads->exits[i]);
+        if (asked || explains)
+            scoring->visited[scoring->visited_count++] = (struct visit){&heads->exits[i], asked, asked_count};
+        asked_count += asked;
+    }
+}
+
+/* Where a candidate's answer at a visited exit goes; NULL: its prompt does not ask there. */
+static struct engine_exit *exit_of(const struct scoring *scoring, const struct place *place, size_t exit)
+{
+    const struct visit *visit = &scoring->visited[exit];
+    if (scoring->prompts[place->prompt].explain)
+        return &place->score->exits[exit];
+    return visit->asked ? &place->score->exits[visit->asked_before] : NULL;
 }
 
 /* The heads to come whose window reaches into layers done + 1 .. layers. */
@@ -183,7 +221,7 @@ static void choose_readings(const struct engine *engine, struct scoring *scoring
     scoring->reading_count = 0;
     for (size_t layer = done + 1; layer <= layers; layer++)
         for (size_t i = 0; i < scoring->visited_count; i++) {
-            const struct head *head = scoring->visited[i];
+            const struct head *head = scoring->visited[i].head;
             if (head->layer < layer || head->layer - layer >= engine->window)
                 continue;
             scoring->exits[scoring->reading_count] = i;
@@ -196,9 +234,11 @@ static int take_readings(const struct engine *engine, const struct scoring *scor
 {
     for (size_t i = 0; i < engine->count; i++)
         for (size_t r = 0; r < scoring->reading_count; r++) {
-            struct engine_exit *seen = &scoring->scores[engine->indices[i]].exits[scoring->exits[r]];
+            struct engine_exit *seen = exit_of(scoring, &engine->places[i], scoring->exits[r]);
             const struct reading *reading = &scoring->readings[r];
             float p = engine->probabilities[i * scoring->reading_count + r];
+            if (seen == NULL)
+                continue;
             if (!isfinite(p))
                 return error_set(err, ERROR_FATAL, "the head at layer %zu gives no finite answer after layer %zu",
                                  reading->head->layer, reading->layer);
@@ -214,16 +254,19 @@ static void decide(struct engine *engine, const struct scoring *scoring, size_t 
     bool final = exit + 1 == scoring->visited_count;
 
     for (size_t i = 0; i < engine->count; i++) {
-        struct engine_score *score = &scoring->scores[engine->indices[i]];
-        struct engine_exit *seen = &score->exits[exit];
+        struct engine_exit *seen = exit_of(scoring, &engine->places[i], exit);
+        struct engine_score *score = engine->places[i].score;
 
+        engine->stays[i] = true;
+        if (seen == NULL)
+            continue;
         seen->fired = exit_rule_settled(&engine->rule, seen->probabilities, seen->count);
-        score->exit_count = exit + 1;
+        score->exit_count = (size_t)(seen - score->exits) + 1;
         if ((seen->fired || final) && score->exit_layer == 0) {
             score->exit_layer = seen->layer;
             score->probability = seen->probabilities[seen->count - 1];
         }
-        engine->stays[i] = !final && (score->exit_layer == 0 || scoring->prompt->explain);
+        engine->stays[i] = !final && (score->exit_layer == 0 || scoring->prompts[engine->places[i].prompt].explain);
         if (!engine->stays[i])
             memset(score->exits + score->exit_count, 0, (ENGINE_MAX_EXITS - score->exit_count) * sizeof *seen);
     }
@@ -235,7 +278,7 @@ static void compact(struct engine *engine)
     engine->backend->batch_keep(engine->device, engine->stays);
     for (size_t i = 0; i < engine->count; i++)
         if (engine->stays[i])
-            engine->indices[kept++] = engine->indices[i];
+            engine->places[kept++] = engine->places[i];
     engine->count = kept;
 }
 
@@ -243,95 +286,148 @@ static void compact(struct engine *engine)
 static void copy_states(const struct engine *engine, const struct scoring *scoring, size_t exit)
 {
     size_t width = engine->model->width;
+    for (size_t i = 0; i < engine->count; i++) {
+        const struct place *place = &engine->places[i];
+        const struct engine_prompt *prompt = &scoring->prompts[place->prompt];
+        if (prompt->explain && prompt->states != NULL)
+            memcpy(prompt->states + (place->candidate * engine->heads->count + exit) * width,
+                   engine->states + i * width, width * sizeof(float));
+    }
+}
+
+/* Each prefix only as deep as its own deepest candidate. */
+static int run_prefixes(struct engine *engine, size_t layers, struct error *err)
+{
     for (size_t i = 0; i < engine->count; i++)
-        memcpy(scoring->prompt->states + (engine->indices[i] * engine->heads->count + exit) * width,
-               engine->states + i * width, width * sizeof(float));
+        if ((i == 0 || engine->places[i].prompt != engine->places[i - 1].prompt) &&
+            prefix_run(&engine->prefixes[engine->places[i].prompt], layers, err) != 0)
+            return -1;
+    return 0;
 }
 
 /* From the exit before to this one. */
 static int run_to_exit(struct engine *engine, struct scoring *scoring, size_t exit, struct error *err)
 {
-    bool keeps_states = scoring->prompt->explain && scoring->prompt->states != NULL;
-    size_t layers = scoring->visited[exit]->layer, done = exit == 0 ? 0 : scoring->visited[exit - 1]->layer;
+    size_t layers = scoring->visited[exit].head->layer, done = exit == 0 ? 0 : scoring->visited[exit - 1].head->layer;
 
     choose_readings(engine, scoring, done, layers);
     if (array_reserve(&engine->probabilities, &engine->probability_capacity, engine->count * scoring->reading_count,
                       sizeof *engine->probabilities) != 0 ||
-        (keeps_states && array_reserve(&engine->states, &engine->state_capacity, engine->count * engine->model->width,
-                                       sizeof *engine->states) != 0))
+        (scoring->keeps_states && array_reserve(&engine->states, &engine->state_capacity,
+                                                engine->count * engine->model->width, sizeof *engine->states) != 0))
         return error_set(err, ERROR_FATAL, "out of memory for the answers of %zu candidates", engine->count);
-    if (prefix_run(&engine->prefix, layers, err) != 0 ||
+    if (run_prefixes(engine, layers, err) != 0 ||
         engine->backend->batch_run(engine->device, layers, scoring->readings, scoring->reading_count,
-                                   engine->probabilities, keeps_states ? engine->states : NULL, err) != 0 ||
+                                   engine->probabilities, scoring->keeps_states ? engine->states : NULL, err) != 0 ||
         take_readings(engine, scoring, err) != 0)
         return -1;
-    if (keeps_states)
+    if (scoring->keeps_states)
         copy_states(engine, scoring, exit);
     decide(engine, scoring, exit);
     compact(engine);
     return 0;
 }
 
-static int start_group(struct engine *engine, const struct engine_prompt *prompt, size_t first, size_t count,
-                       struct error *err)
+static int add_candidate(struct engine *engine, const struct scoring *scoring, struct error *err)
 {
+    size_t count = engine->count + 1;
     if (array_reserve(&engine->candidates, &engine->candidate_capacity, count, sizeof *engine->candidates) != 0 ||
-        array_reserve(&engine->indices, &engine->index_capacity, count, sizeof *engine->indices) != 0 ||
+        array_reserve(&engine->places, &engine->place_capacity, count, sizeof *engine->places) != 0 ||
         array_reserve(&engine->stays, &engine->stay_capacity, count, sizeof *engine->stays) != 0)
         return error_set(err, ERROR_FATAL, "out of memory for %zu candidates", count);
-    for (size_t i = 0; i < count; i++) {
-        const size_t *offsets = prompt->offsets + first + i;
-        engine->indices[i] = first + i;
-        engine->candidates[i] = (struct candidate){
-            .tokens = prompt->tokens + offsets[0],
-            .length = offsets[1] - offsets[0],
-            .prefix = engine->prefix.chunks,
-            .chunk_count = engine->prefix.count,
-        };
-    }
+
+    const struct engine_prompt *prompt = &scoring->prompts[scoring->next.prompt];
+    const struct prefix *prefix = &engine->prefixes[scoring->next.prompt];
+    const size_t *offsets = prompt->offsets + scoring->next.candidate;
+    *scoring->next.score = (struct engine_score){0};
+    engine->places[engine->count] = scoring->next;
+    engine->candidates[engine->count] = (struct candidate){
+        .tokens = prompt->tokens + offsets[0],
+        .length = offsets[1] - offsets[0],
+        .prefix = prefix->chunks,
+        .chunk_count = prefix->count,
+    };
     engine->count = count;
-    return engine->backend->batch_start(engine->device, engine->candidates, count, err);
+    return 0;
 }
 
-/* How many candidates from `first` on run together: at least one. */
-static size_t group_size(const struct engine_prompt *prompt, size_t first)
+/* To a prompt that has a candidate left. */
+static void pass_over_done(struct scoring *scoring)
 {
-    size_t end = first + 1;
-    while (end < prompt->candidate_count && prompt->offsets[end + 1] - prompt->offsets[first] <= GROUP_ROWS)
-        end++;
-    return end - first;
+    struct place *next = &scoring->next;
+    while (next->prompt < scoring->prompt_count && next->candidate == scoring->prompts[next->prompt].candidate_count) {
+        next->prompt++;
+        next->candidate = 0;
+    }
 }
 
-static int score_groups(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
-                        struct error *err)
+/*
+ * The next candidates that run together: at least one; no more than GROUP_ROWS rows, nor of more prompts than prefixes
+ * fit the cache. A prompt's prefix is taken when its first candidate comes.
+ */
+static int start_group(struct engine *engine, struct scoring *scoring, struct error *err)
 {
-    struct scoring scoring = {.prompt = prompt, .scores = scores};
+    struct place *next = &scoring->next;
+    size_t rows = 0, chunks = 0, room = prefix_cache_room(&engine->cache);
 
-    choose_exits(engine, &scoring);
-    memset(scores, 0, prompt->candidate_count * sizeof *scores);
+    for (engine->count = 0; next->prompt < scoring->prompt_count; pass_over_done(scoring)) {
+        const struct engine_prompt *prompt = &scoring->prompts[next->prompt];
+        struct prefix *prefix = &engine->prefixes[next->prompt];
+        bool first = engine->count == 0 || engine->places[engine->count - 1].prompt != next->prompt;
 
-    for (size_t first = 0, count; first < prompt->candidate_count; first += count) {
-        count = group_size(prompt, first);
-        if (start_group(engine, prompt, first, count, err) != 0)
+        rows += prompt->offsets[next->candidate + 1] - prompt->offsets[next->candidate];
+        chunks += first ? (prompt->prefix_length + CHUNK_TOKENS - 1) / CHUNK_TOKENS : 0;
+        if (engine->count > 0 && (rows > GROUP_ROWS || chunks > room))
+            break;
+        if (prefix->count == 0 && prefix_start(prefix, &engine->cache, prompt->prefix, prompt->prefix_length, err) != 0)
+            return -1;
+        if (add_candidate(engine, scoring, err) != 0)
+            return -1;
+        next->candidate++;
+        next->score++;
+    }
+    return engine->backend->batch_start(engine->device, engine->candidates, engine->count, err);
+}
+
+static int score_groups(struct engine *engine, struct scoring *scoring, struct error *err)
+{
+    for (size_t ended = 0; scoring->next.prompt < scoring->prompt_count;) {
+        if (start_group(engine, scoring, err) != 0)
             return -1;
         for (size_t exit = 0; engine->count > 0; exit++)
-            if (run_to_exit(engine, &scoring, exit, err) != 0)
+            if (run_to_exit(engine, scoring, exit, err) != 0)
                 return -1;
+        while (ended < scoring->next.prompt)
+            prefix_end(&engine->prefixes[ended++]);
     }
     return 0;
 }
 
-int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+static int check_prompts(const struct engine *engine, const struct engine_prompt *prompts, size_t count,
+                         struct error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (engine_check(engine, &prompts[i], err) != 0)
+            return count == 1 ? -1 : error_wrap(err, "prompt %zu", i);
+    return 0;
+}
+
+int engine_score(struct engine *engine, const struct engine_prompt *prompts, size_t count, struct engine_score *scores,
                  struct error *err)
 {
-    if (check_prompt(engine, prompt, err) != 0)
+    struct scoring scoring = {.prompts = prompts, .prompt_count = count, .next = {.score = scores}};
+
+    if (check_prompts(engine, prompts, count, err) != 0)
         return -1;
-    if (prompt->candidate_count == 0)
-        return 0;
-    int result = prefix_start(&engine->prefix, &engine->cache, prompt->prefix, prompt->prefix_length, err);
-    if (result == 0)
-        result = score_groups(engine, prompt, scores, err);
-    prefix_end(&engine->prefix);
+    if (array_reserve(&engine->prefixes, &engine->prefix_capacity, count, sizeof *engine->prefixes) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory for %zu prompts", count);
+    while (engine->prefix_count < count)
+        engine->prefixes[engine->prefix_count++] = (struct prefix){0};
+    choose_exits(engine, &scoring);
+    pass_over_done(&scoring);
+    int result = score_groups(engine, &scoring, err);
+    for (size_t i = 0; i < count; i++)
+        prefix_end(&engine->prefixes[i]);
     return result;
 }
 

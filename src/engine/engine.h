@@ -1,23 +1,26 @@
 /*
- * engine.h - what the model says of a request's candidates, and how deep it had to go
+ * engine.h - what the model says of prompts' candidates, and how deep it had to go
  *
- * One forward pass, no decoding. The prefix (system and user part) is computed once; the candidates are packed behind
- * it: each one's positions start where the prefix ends, it sees the prefix and itself, never another candidate. Layers
- * run in blocks between exits. At an exit the head of that exit is put on the last token's hidden state of the last
- * layers, and the rule (exits/exit_rule.h) decides; rows that are sure leave the batch, and the prefix runs only as
- * deep as its deepest survivor. In the last layer only last tokens are computed past keys and values.
+ * One forward pass, no decoding. A prompt's prefix (system and user part) is computed once; the candidates are packed
+ * behind it: each one's positions start where the prefix ends, it sees the prefix and itself, never another candidate.
+ * Layers run in blocks between exits. At an exit the head of that exit is put on the last token's hidden state of the
+ * last layers, and the rule (exits/exit_rule.h) decides; rows that are sure leave the batch, and a prefix runs only as
+ * deep as its deepest survivor. In the last layer only last tokens are computed past keys and values. Candidates of
+ * several prompts run as one batch, and what is left of each goes on together.
  *
- * A candidate's numbers are the same bit for bit alone, packed with others, in another order, and for any number of
- * threads: no sum is split over the inner dimension, and every row's sums run in the same order whatever tile it falls
- * in.
+ * A candidate's numbers are the same bit for bit alone, packed with others of its own and of other prompts, in another
+ * order, and for any number of threads: no sum is split over the inner dimension, and every row's sums run in the same
+ * order whatever tile it falls in.
  *
  * Numbers: sums in float, operands as the mode says; the instruction set is picked by the processor at start. Between
  * instruction sets the numbers agree within rounding.
  *
  * Memory: the weights without the embedding, 4 bytes each in F32, 2 in BF16, 1 in INT8; per prefix token 2 * key_heads
  * * head_size numbers a layer (4 bytes each in F32, else 2); candidates run in groups of about 2048 tokens, so that a
- * prompt of any number of them needs no more than that. Prefixes are kept in chunks of 64 tokens, the least recently
- * used given back first; a request's own prefix may take more than settings.prefix_cache_bytes while it runs.
+ * call of any number of them needs no more than that. Prefixes are kept in chunks of 64 tokens, the least recently used
+ * given back first. Those of a group's prompts share the chunks that they begin with alike, and fit
+ * settings.prefix_cache_bytes together at full depth, or else the group is one prompt's: only a single prefix may take
+ * more than these bytes, while it runs. With 0 prompts run one by one and share nothing.
  *
  * Threads: one engine_score() at a time; it uses a pool of its own.
  */
@@ -48,12 +51,14 @@ struct engine_settings {
     enum engine_mode mode;
     enum engine_cpu cpu;
     size_t prefix_cache_bytes; /* prefixes kept for the requests to come; 0: none */
+    const char *weights_cache; /* directory where packed weights are kept for the next start; NULL: they are not */
+    const char *model_hash;    /* with it: gguf_hash() of the model's file */
 };
 
 /*
- * Unpacks the weights. `model` and `heads` must outlive the engine. A rule that can fire at none of the exits is an
- * error, and so is an instruction set that the processor lacks; exits too shallow for the rule's window are logged once
- * and passed over.
+ * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine. A rule
+ * that can fire at none of the exits is an error, and so is an instruction set that the processor lacks; exits too
+ * shallow for the rule's window are logged once and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
                   const struct engine_settings *settings, struct error *err);
@@ -87,10 +92,16 @@ struct engine_score {
 };
 
 /*
- * Fills scores[0..candidate_count). ERROR_BAD_INPUT: a token id outside the vocabulary, an empty candidate, prefix plus
- * candidate longer than the model's context.
+ * ERROR_BAD_INPUT, naming the candidate: a token id outside the vocabulary, an empty prefix or candidate, a prefix plus
+ * candidate longer than the model's context. For who puts strangers' prompts into one call: check each alone first.
  */
-int engine_score(struct engine *engine, const struct engine_prompt *prompt, struct engine_score *scores,
+int engine_check(const struct engine *engine, const struct engine_prompt *prompt, struct error *err);
+
+/*
+ * Fills scores, one array: the first prompt's candidates, then the second's, and so on. ERROR_BAD_INPUT as from
+ * engine_check(), naming the prompt where there are several. After an error no score of the call counts.
+ */
+int engine_score(struct engine *engine, const struct engine_prompt *prompts, size_t count, struct engine_score *scores,
                  struct error *err);
 
 /* For tests against other implementations: hidden states (residual stream) of every token of one plain sequence after
@@ -106,8 +117,9 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
 uint64_t engine_token_layers(const struct engine *engine);
 
 /*
- * Prefixes in chunks, since the start. A chunk that a prompt begins with is found as it was kept (hit) or computed from
- * its tokens (miss); one that was found and had to be run through more layers counts as a deepening as well.
+ * Prefixes in chunks, since the start. A chunk that a prompt begins with is found, as it was kept or in use by a prompt
+ * of the same group (hit), or computed from its tokens (miss); one that was found and had to be run through more layers
+ * counts as a deepening as well.
  */
 struct engine_prefix_counters {
     uint64_t hits, misses, deepenings;

@@ -47,7 +47,6 @@ int prefix_run(struct prefix *prefix, size_t layers, struct error *err)
     if (device->backend->chunks_run(device, prefix->chunks, prefix->count, layers, err) != 0) {
         /* What it was working on may hold numbers that are not finite: nobody is to go on from there. */
         prefix_cache_drop(cache, prefix->entries[first]);
-        prefix->count = first;
         return -1;
     }
     for (size_t i = first; i < prefix->count; i++)

@@ -10,12 +10,15 @@
 #include "base/error.h"
 #include "engine/prefix_cache.h"
 
-/* A prefix in use, from prefix_start() to prefix_end(). A zeroed one is in use by nobody. */
+/*
+ * A prefix in use, from prefix_start() to prefix_end(). A zeroed one is in use by nobody. Several may be in use on one
+ * cache, those with the same beginning sharing chunks; they end in the order in which they were started.
+ */
 struct prefix {
     struct prefix_cache *cache;
     struct prefix_entry **entries;
     struct chunk **chunks; /* the entries', as the device wants them */
-    size_t count;
+    size_t count;          /* 0: not in use */
     size_t entry_capacity, chunk_capacity;
 };
 
@@ -26,7 +29,8 @@ void prefix_free(struct prefix *prefix);
 int prefix_start(struct prefix *prefix, struct prefix_cache *cache, const int32_t *tokens, size_t length,
                  struct error *err);
 
-/* Makes sure that keys and values of layers 0 .. layers - 1 are there. After a failure only prefix_end() is left. */
+/* Makes sure that keys and values of layers 0 .. layers - 1 are there. After a failure only prefix_end() is left, for
+ * all prefixes in use: they may share what is broken. */
 int prefix_run(struct prefix *prefix, size_t layers, struct error *err);
 
 /* Leaves the chunks to the cache. A prefix that was not started is fine. */

@@ -81,6 +81,11 @@ static size_t bytes_at(const struct prefix_cache *cache, size_t entered)
     return cache->device->chunk_bytes + layers * cache->device->layer_bytes;
 }
 
+size_t prefix_cache_room(const struct prefix_cache *cache)
+{
+    return cache->budget / bytes_at(cache, cache->layer_count);
+}
+
 static void count_bytes(struct prefix_cache *cache, struct prefix_entry *entry)
 {
     cache->counters.bytes -= entry->bytes;
@@ -113,7 +118,7 @@ void prefix_cache_free(struct prefix_cache *cache)
 /* The oldest in use: all that are left are, as those in use are the newest. */
 static void evict(struct prefix_cache *cache, size_t needed)
 {
-    while (cache->oldest != NULL && !cache->oldest->in_use &&
+    while (cache->oldest != NULL && cache->oldest->users == 0 &&
            (needed > cache->budget || cache->counters.bytes > cache->budget - needed)) {
         destroy(cache, cache->oldest);
         cache->counters.evictions++;
@@ -160,8 +165,8 @@ int prefix_cache_take(struct prefix_cache *cache, struct prefix_entry *parent, c
     else if (create(cache, parent, key, tokens, count, &entry, err) != 0)
         return -1;
     link_entry(cache, entry, parent);
-    entry->in_use = true;
-    entry->reused = found;
+    if (entry->users++ == 0)
+        entry->reused = found;
     *(found ? &cache->counters.hits : &cache->counters.misses) += 1;
     *out = entry;
     return 0;
@@ -191,14 +196,15 @@ void prefix_cache_drop(struct prefix_cache *cache, struct prefix_entry *broken)
         entry->broken = entry->parent != NULL && entry->parent->broken;
     for (struct prefix_entry *entry = cache->oldest, *newer; entry != NULL; entry = newer) {
         newer = entry->newer;
-        if (entry->broken)
+        if (entry->broken && entry->users == 0)
             destroy(cache, entry);
     }
 }
 
 void prefix_cache_release(struct prefix_cache *cache, struct prefix_entry *const *entries, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        entries[i]->in_use = false;
+    for (size_t i = count; i-- > 0;)
+        if (--entries[i]->users == 0 && entries[i]->broken)
+            destroy(cache, entries[i]);
     evict(cache, 0);
 }

@@ -10,7 +10,8 @@
  *   - an entry's chunk has entered no more layers than the one before it;
  *   - an entry was used no later than the one before it: the least recently used has nothing that builds on it, and
  *     giving entries back in that order never leaves one that cannot be reached;
- *   - entries in use stay. All others together with them take no more than the budget, or there are no others.
+ *   - entries in use stay, and are the newest, as prefixes are released in the order in which they were taken. All
+ *     others together with them take no more than the budget, or there are no others.
  *
  * Threads: one at a time, the device's.
  */
@@ -35,9 +36,9 @@ struct prefix_entry {
     struct prefix_entry *next;          /* in the same slot */
     struct chunk *chunk;
     size_t bytes;                 /* as counted in the cache's */
-    bool in_use;                  /* by the running request */
-    bool reused;                  /* the running request found it and has not deepened it */
-    bool broken;                  /* about to go, with all that builds on it */
+    size_t users;                 /* prefixes that it is in use by */
+    bool reused;                  /* found as it was kept, and not deepened since */
+    bool broken;                  /* found no more; goes, with all that builds on it, when its last user does */
     int32_t tokens[CHUNK_TOKENS]; /* chunk->count of them */
 };
 
@@ -55,9 +56,12 @@ struct prefix_cache {
 /* A zeroed one is fine. */
 void prefix_cache_free(struct prefix_cache *cache);
 
+/* How many chunks of full depth the budget holds. */
+size_t prefix_cache_room(const struct prefix_cache *cache);
+
 /*
- * The entry of `count` tokens behind `parent` (NULL: a prefix's first), made if there is none: from now on in use, and
- * the newest but for those before it. A prefix is taken from its first entry on.
+ * The entry of `count` tokens behind `parent` (NULL: a prefix's first), made if there is none: from now on in use by
+ * one prefix more, and the newest but for those before it. A prefix is taken from its first entry on.
  */
 int prefix_cache_take(struct prefix_cache *cache, struct prefix_entry *parent, const int32_t *tokens, size_t count,
                       struct prefix_entry **entry, struct error *err);
@@ -69,10 +73,11 @@ void prefix_cache_make_room(struct prefix_cache *cache, struct prefix_entry *con
 /* After an entry's chunk was deepened: that counts, and so does its memory. */
 void prefix_cache_settle(struct prefix_cache *cache, struct prefix_entry *entry);
 
-/* Forgets an entry whose chunk may be broken, and all that builds on it. */
+/* Forgets an entry whose chunk may be broken, and all that builds on it. Until all in use are released nothing is
+ * taken. */
 void prefix_cache_drop(struct prefix_cache *cache, struct prefix_entry *entry);
 
-/* These entries are no longer in use; what the budget does not hold is given back. */
+/* A prefix's entries, from its first on, have a user less; what the budget does not hold is given back. */
 void prefix_cache_release(struct prefix_cache *cache, struct prefix_entry *const *entries, size_t count);
 
 #endif

@@ -424,20 +424,17 @@ static int add_values(struct nodes *nodes, struct item_node *node, size_t *capac
 {
     struct text rest = attribute->value;
     while (rest.size > 0) {
-        const char *bar = memchr(rest.data, '|', rest.size);
-        size_t size = bar == NULL ? rest.size : (size_t)(bar - rest.data);
+        struct text value = text_cut(&rest, '|');
         buffer_clear(key);
         buffer_append_text(key, attribute->name);
         buffer_append_byte(key, '\0');
-        buffer_append(key, rest.data, size);
-        if (size > 0) {
+        buffer_append_text(key, value);
+        if (value.size > 0) {
             uint32_t number = key->failed ? TABLE_NONE : table_add(&nodes->attribute_values, buffer_text(key));
             if (number == TABLE_NONE || grow(&node->values, capacity, node->value_count + 1, sizeof *node->values) != 0)
                 return -1;
             node->values[node->value_count++] = number;
         }
-        size_t taken = size + (bar != NULL);
-        rest = (struct text){rest.data + taken, rest.size - taken};
     }
     return 0;
 }

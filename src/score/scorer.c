@@ -185,7 +185,7 @@ static int run_engine(struct scorer *scorer, const struct plan *plan, bool expla
                                    .offsets = batch->offsets,
                                    .candidate_count = batch->rows,
                                    .explain = explain};
-    if (engine_score(scorer->engine, &prompt, batch->scores, err) != 0)
+    if (engine_score(scorer->engine, &prompt, 1, batch->scores, err) != 0)
         return -1;
     response->timings.engine_ms = clock_since_ms(start_ns);
     scorer->totals.tokens += scorer->prefix.count + scorer->tails.count;

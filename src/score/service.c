@@ -1,5 +1,6 @@
 #include "score/service.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -84,14 +85,20 @@ struct service_totals service_totals(const struct service *service)
     return service->totals;
 }
 
-/* Sends until there is room for it in the local queue. */
+/* After a message that was not taken: waits for room in the local queue. False: that was not the reason. */
+static bool wait_for_room(struct service *service, const struct error *err)
+{
+    if (err->kind != ERROR_RETRY)
+        return false;
+    producer_poll(service->producer, FULL_QUEUE_WAIT_MS);
+    return true;
+}
+
 static int send_answer(struct service *service, const struct producer_message *message, struct error *err)
 {
-    while (producer_send(service->producer, message, err) != 0) {
-        if (err->kind != ERROR_RETRY)
+    while (producer_send(service->producer, message, err) != 0)
+        if (!wait_for_room(service, err))
             return -1;
-        producer_poll(service->producer, FULL_QUEUE_WAIT_MS);
-    }
     return 0;
 }
 
@@ -105,13 +112,10 @@ static int bury(struct service *service, struct request *request, enum dead_lett
     buffer_clear(&service->bytes);
     if (dead_letter_pack(request->message, class, reason, service->settings.message_limit, &service->bytes, err) != 0)
         return -1;
-    for (;;) {
-        if (dead_letter_send(service->producer, service->dead_topic, buffer_text(&service->bytes), request, err) == 0)
-            return 0;
-        if (err->kind != ERROR_RETRY)
+    while (dead_letter_send(service->producer, service->dead_topic, buffer_text(&service->bytes), request, err) != 0)
+        if (!wait_for_room(service, err))
             return -1;
-        producer_poll(service->producer, FULL_QUEUE_WAIT_MS);
-    }
+    return 0;
 }
 
 static int send_response(struct service *service, struct request *request, struct score_response *response,

@@ -1,12 +1,19 @@
 """What an arithmetic mode costs in accuracy, on real prompts with trained heads. Run by ./dev bench accuracy.
 
 For every mode and exit a logistic regression on the last token's hidden state (RMS-norm, each dimension's mean and
-scale, strong L2) is trained on the earlier prompts and tested on the later ones, once on the mode's own states: the
-difference of its AUC to that of f32 is what a user would notice. And once the f32 head reads the mode's states: the
-correlation of its logits with those on f32 states says how much noise the arithmetic adds.
+scale, L2) is trained on the mode's own states: the difference of its AUC to that of f32 is what a user would notice.
+And once the f32 heads read the mode's states: the correlation of their logits with those on f32 states says how much
+noise the arithmetic adds.
+
+So that the difference is the arithmetic's and not the training's, all modes have the same rows, folds and L2 (chosen
+on f32), the regression has one solution and is solved to it, and every row is tested: users fall into folds, and a
+fold is read by the head that was trained on the others. AUC and correlation are means over the folds: heads of two
+folds differ by a constant, and that moves with the arithmetic. States are kept in the work folder for the next run;
+they are made anew when prompts, model or programs change.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -15,9 +22,12 @@ import time
 
 import numpy
 
-PENALTY = 1e-3  # C of one row, in scikit-learn's terms: 1e-3 at 2,000 rows did best by our measurements
-TRAINED = 0.55  # share of the prompts, the earlier ones, that train
-ROUNDS = 1000  # of the bootstrap
+import rounds
+
+FOLDS = 5
+RIDGES = [300, 1000, 3000, 10000]  # the L2 tried on f32: half of it times the weights' square is added to the losses
+STEPS = 50  # of Newton's method, at most; it needs about 6
+DRAWS = 1000  # of the bootstrap
 
 
 def read_prompts(path):
@@ -45,31 +55,73 @@ def auc(scores, liked):
     return (ranks[liked].sum() - yes * (yes + 1) / 2) / (yes * (len(liked) - yes))
 
 
+def correlation(a, b):
+    return numpy.corrcoef(a, b)[0, 1]
+
+
 class Head:
     """Logistic regression by Newton's method; the penalty is on the weights, not on the bias."""
 
-    def __init__(self, states, liked):
+    def __init__(self, states, liked, ridge):
         self.mean = states.mean(0)
         self.scale = states.std(0) + 1e-6
         x = numpy.hstack([self.normal(states), numpy.ones((len(states), 1))])
-        ridge = numpy.full(x.shape[1], 1 / PENALTY)
-        ridge[-1] = 0
-        weights = numpy.zeros(x.shape[1])
-        for _ in range(30):
-            p = 1 / (1 + numpy.exp(-x @ weights))
-            gradient = x.T @ (p - liked) + ridge * weights
-            curvature = x.T @ (x * (p * (1 - p))[:, None]) + numpy.diag(ridge)
+        penalty = numpy.full(x.shape[1], float(ridge))
+        penalty[-1] = 0
+        self.weights = numpy.zeros(x.shape[1])
+        for _ in range(STEPS):
+            p = 1 / (1 + numpy.exp(-x @ self.weights))
+            gradient = x.T @ (p - liked) + penalty * self.weights
+            curvature = x.T @ (x * (p * (1 - p))[:, None]) + numpy.diag(penalty)
             step = numpy.linalg.solve(curvature, gradient)
-            weights -= step
-            if numpy.abs(step).max() < 1e-8:
-                break
-        self.weights = weights
+            self.weights -= step
+            if numpy.abs(step).max() < 1e-9:
+                return
+        raise SystemExit("bench: the training of a head did not converge")
 
     def normal(self, states):
         return (states - self.mean) / self.scale
 
     def logits(self, states):
         return self.normal(states) @ self.weights[:-1] + self.weights[-1]
+
+
+class Heads:
+    """A head for each fold, trained on all the others."""
+
+    def __init__(self, states, liked, folds, ridge):
+        self.folds = folds
+        self.heads = [Head(states[folds != fold], liked[folds != fold], ridge) for fold in range(FOLDS)]
+
+    def logits(self, states):
+        """Each row's by the head that has not seen its user."""
+        out = numpy.empty(len(states))
+        for fold, head in enumerate(self.heads):
+            out[self.folds == fold] = head.logits(states[self.folds == fold])
+        return out
+
+
+def losses(logits, liked):
+    return numpy.logaddexp(0, numpy.where(liked, -logits, logits))
+
+
+def choose_ridge(tried, states, liked):
+    """The strongest whose loss is within a standard error of the least: what is weaker fits what the rows have by
+    chance, and makes much of directions in which states hardly vary."""
+    seen = [losses(heads.logits(states), liked) for heads in tried]
+    least = min(seen, key=numpy.mean)
+    bound = least.mean() + least.std() / numpy.sqrt(len(least))
+    return max(i for i in range(len(tried)) if seen[i].mean() <= bound)
+
+
+def digest(paths, texts):
+    sha256 = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            sha256.update(hashlib.sha256(file.read()).digest())
+    for text in texts:
+        sha256.update(text.encode() + b"\n")
+    return sha256.hexdigest()
 
 
 class Accuracy:
@@ -80,6 +132,14 @@ class Accuracy:
     def program(self, name):
         return os.path.join(self.flags.programs, f"bench_{name}")
 
+    def sets(self, mode, cpu):
+        out = []
+        for assignment in (f"model.path={self.flags.model}", f"engine.mode={mode}", f"engine.cpu={cpu}",
+                           f"engine.threads={self.flags.threads}", "exit.rule=full", "log.level=warn",
+                           f"engine.weights_cache={os.path.join(self.flags.work, 'weights')}"):
+            out += ["--set", assignment]
+        return out
+
     def write_prompts(self):
         store = os.path.join(self.flags.work, "store")
         subprocess.run(["rm", "-rf", store], check=True)
@@ -88,64 +148,105 @@ class Accuracy:
                         "--set", f"model.path={self.flags.model}", "--set", f"state.dir={store}",
                         "--set", "log.level=warn"], check=True)
         self.users, self.liked = read_prompts(self.prompts)
-        self.train = numpy.arange(len(self.liked)) < len(self.liked) * TRAINED  # prompts are in time order
-        self.test = ~self.train
+        known = numpy.unique(self.users)
+        fold_of = numpy.random.default_rng(1).permutation(len(known)) % FOLDS
+        self.folds = fold_of[numpy.searchsorted(known, self.users)]
+        for fold in range(FOLDS):
+            if len(numpy.unique(self.liked[self.folds == fold])) < 2:
+                raise SystemExit(f"bench: {len(known)} users are too few for {FOLDS} folds: more --prompts")
 
-    def states(self, mode):
-        """(the mode's layers, {layer: RMS-normed states})"""
-        out = os.path.join(self.flags.work, f"states-{mode}.bin")
-        start = time.monotonic()
-        run = subprocess.run([self.program("states"), "--prompts", self.prompts, "--out", out,
-                              "--set", f"model.path={self.flags.model}", "--set", f"engine.mode={mode}",
-                              "--set", f"engine.cpu={self.flags.cpu}", "--set", f"engine.threads={self.flags.threads}",
-                              "--set", "log.level=warn"], stdout=subprocess.PIPE, text=True)
-        if run.returncode != 0:
-            raise SystemExit(f"bench: no hidden states in mode {mode}")
-        shape = json.loads(run.stdout)
-        print(f"  {mode}: hidden states of {len(self.liked)} prompts in {time.monotonic() - start:.0f} s", flush=True)
+    def states(self, mode, cpu):
+        """{layer: RMS-normed states}"""
+        out = os.path.join(self.flags.work, f"states-{mode}-{cpu}.bin")
+        key = digest([self.program("states"), self.prompts, self.flags.model], [mode, cpu])
+        shape = known_shape(out, key)
+        if shape:
+            print(f"  {mode}: hidden states from {out}", flush=True)
+        else:
+            shape = self.write_states(mode, cpu, out)
+            with open(out + ".json", "w") as file:
+                json.dump(shape | {"key": key}, file)
         raw = numpy.fromfile(out, numpy.float32).reshape(len(self.liked), len(shape["layers"]), shape["width"])
         raw = raw.astype(numpy.float64)
         raw /= numpy.sqrt((raw**2).mean(-1, keepdims=True) + shape["norm_epsilon"])
         return {layer: raw[:, i] for i, layer in enumerate(shape["layers"])}
 
-    def compare(self, mode, states, exact):
+    def write_states(self, mode, cpu, out):
+        if os.path.exists(out + ".json"):
+            os.remove(out + ".json")  # the states there are about to go
+        start = time.monotonic()
+        run = subprocess.run([self.program("states"), "--prompts", self.prompts, "--out", out, *self.sets(mode, cpu)],
+                             stdout=subprocess.PIPE, text=True)
+        if run.returncode != 0:
+            raise SystemExit(f"bench: no hidden states in mode {mode}")
+        print(f"  {mode}: hidden states of {len(self.liked)} prompts in {time.monotonic() - start:.0f} s", flush=True)
+        return json.loads(run.stdout)
+
+    def train_exact(self, states):
+        """By layer: heads on f32 states, and their L2."""
+        self.ridges, self.exact, self.exact_heads = {}, states, {}
+        for layer, rows in states.items():
+            tried = [Heads(rows, self.liked, self.folds, ridge) for ridge in RIDGES]
+            chosen = choose_ridge(tried, rows, self.liked)
+            self.ridges[layer], self.exact_heads[layer] = RIDGES[chosen], tried[chosen]
+
+    def compare(self, mode, states):
         """By exit: AUC, difference to f32 with its interval, correlation."""
-        draw = numpy.random.default_rng(1)
-        liked, users = self.liked[self.test], self.users[self.test]
-        rows_of = [numpy.flatnonzero(users == user) for user in numpy.unique(users)]
         out = {}
         for layer, own in states.items():
-            base = Head(exact[layer][self.train], self.liked[self.train])
-            head = base if mode == "f32" else Head(own[self.train], self.liked[self.train])
-            ours, theirs = head.logits(own[self.test]), base.logits(exact[layer][self.test])
-            through = base.logits(own[self.test])
-            differences = []
-            for _ in range(ROUNDS if mode != "f32" else 0):
-                rows = numpy.concatenate([rows_of[i] for i in draw.integers(0, len(rows_of), len(rows_of))])
-                differences.append(auc(ours[rows], liked[rows]) - auc(theirs[rows], liked[rows]))
-            out[layer] = {"auc": auc(ours, liked), "delta_auc": auc(ours, liked) - auc(theirs, liked),
-                          "interval": list(numpy.percentile(differences, [2.5, 97.5])) if differences else [0.0, 0.0],
-                          "logit_correlation": float(numpy.corrcoef(through, theirs)[0, 1]),
-                          "state_error": float(numpy.mean(numpy.linalg.norm(own - exact[layer], axis=1) /
-                                                          numpy.linalg.norm(exact[layer], axis=1)))}
+            exact, base = self.exact[layer], self.exact_heads[layer]
+            head = base if mode == "f32" else Heads(own, self.liked, self.folds, self.ridges[layer])
+            ours, theirs, through = head.logits(own), base.logits(exact), base.logits(own)
+            out[layer] = {"auc": self.by_fold(auc, ours, self.liked),
+                          "delta_auc": self.by_fold(auc, ours, self.liked) - self.by_fold(auc, theirs, self.liked),
+                          "interval": [0.0, 0.0] if mode == "f32" else self.interval(ours, theirs),
+                          "log_loss": losses(ours, self.liked).mean(), "ridge": self.ridges[layer],
+                          "logit_correlation": self.by_fold(correlation, through, theirs),
+                          "state_error": float(numpy.mean(numpy.linalg.norm(own - exact, axis=1) /
+                                                          numpy.linalg.norm(exact, axis=1)))}
         return out
+
+    def by_fold(self, measure, a, b, rows=slice(None)):
+        """The mean over folds, a row counting as a row."""
+        folds, a, b = self.folds[rows], a[rows], b[rows]
+        return float(sum((folds == fold).mean() * measure(a[folds == fold], b[folds == fold])
+                         for fold in range(FOLDS)))
+
+    def interval(self, ours, theirs):
+        """95 % of the difference of AUCs: a bootstrap that draws users, whose rows hang together."""
+        draw = numpy.random.default_rng(1)
+        rows_of = [numpy.flatnonzero(self.users == user) for user in numpy.unique(self.users)]
+        differences = []
+        for _ in range(DRAWS):
+            rows = numpy.concatenate([rows_of[i] for i in draw.integers(0, len(rows_of), len(rows_of))])
+            differences.append(self.by_fold(auc, ours, self.liked, rows) - self.by_fold(auc, theirs, self.liked, rows))
+        return list(numpy.percentile(differences, [2.5, 97.5]))
+
+
+def known_shape(out, key):
+    """Of the states that an earlier run left; None if they are not those that this one would make."""
+    if not os.path.exists(out) or not os.path.exists(out + ".json"):
+        return None
+    with open(out + ".json") as file:
+        shape = json.load(file)
+    return shape if shape.pop("key") == key else None
 
 
 def print_table(mode, results):
-    print(f"\n  {mode:<10}{'exit':>6}{'AUC':>8}{'less f32':>10}{'95 % interval':>20}{'corr. of logits':>18}"
-          f"{'error of state':>16}")
+    print(f"\n  {mode:<6}{'exit':>6}{'AUC':>8}{'log loss':>10}{'L2':>7}{'AUC less f32':>14}{'95 % interval':>20}"
+          f"{'corr. of logits':>17}{'error of state':>16}")
     for layer, result in results.items():
         low, high = result["interval"]
-        print(f"  {'':<10}{layer:>6}{result['auc']:>8.3f}{result['delta_auc']:>+10.4f}"
-              f"{f'{low:+.4f} .. {high:+.4f}':>20}{result['logit_correlation']:>18.4f}{result['state_error']:>16.4f}")
+        print(f"  {'':<6}{layer:>6}{result['auc']:>8.3f}{result['log_loss']:>10.3f}{result['ridge']:>7}"
+              f"{result['delta_auc']:>+14.4f}{f'{low:+.4f} .. {high:+.4f}':>20}{result['logit_correlation']:>17.4f}{result['state_error']:>16.4f}")
     sys.stdout.flush()
 
 
 def default_mode(accuracy):
     """As the engine itself says."""
     run = subprocess.run([accuracy.program("engine"), "--prompts", accuracy.prompts,
-                          "--set", f"model.path={accuracy.flags.model}", "--set", f"engine.cpu={accuracy.flags.cpu}",
-                          "--set", "exit.rule=full"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+                          *accuracy.sets("auto", accuracy.flags.cpu)],
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if run.returncode != 0:
         raise SystemExit(f"bench: {run.stderr}")
     return json.loads(run.stdout[len("ready "):])["arithmetic"].split(" on ")[0]
@@ -157,40 +258,37 @@ def read_flags():
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--cpu", default="auto", help="instruction set: auto, scalar, avx2, avx512")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompts", type=int, default=150, help="each with 20 candidates")
+    parser.add_argument("--prompts", type=int, default=200, help="each with 20 candidates")
     parser.add_argument("--modes", help="joined by commas; without: the default mode and bf16")
     return parser.parse_args()
+
+
+def figures(tables, default):
+    best = max(tables["f32"], key=lambda layer: tables["f32"][layer]["auc"])
+    out = {"accuracy": tables, "best_exit": best, "default_mode": default}
+    for name, mode in (("default", default), ("bf16", "bf16")):
+        if mode in tables:
+            out |= {f"delta_auc_{name}": tables[mode][best]["delta_auc"],
+                    f"delta_auc_{name}_worst": min(exit["delta_auc"] for exit in tables[mode].values()),
+                    f"logit_correlation_{name}": min(exit["logit_correlation"] for exit in tables[mode].values())}
+    return out
 
 
 def main():
     accuracy = Accuracy(read_flags())
     os.makedirs(accuracy.flags.work, exist_ok=True)
     accuracy.write_prompts()
-    print(f"  {accuracy.train.sum()} train, {accuracy.test.sum()} test, {accuracy.liked.mean():.2f} liked", flush=True)
     default = default_mode(accuracy)
     modes = accuracy.flags.modes.split(",") if accuracy.flags.modes else list(dict.fromkeys([default, "bf16"]))
-    exact = accuracy.states("f32")
-    tables = {"f32": accuracy.compare("f32", exact, exact)}
+    print(f"  {len(accuracy.liked)} prompts, {len(numpy.unique(accuracy.users))} users, {accuracy.liked.mean():.2f} "
+          f"liked; each is tested by heads trained on the other {FOLDS - 1} of {FOLDS} folds", flush=True)
+    accuracy.train_exact(accuracy.states("f32", "auto"))
+    tables = {"f32": accuracy.compare("f32", accuracy.exact)}
     print_table("f32", tables["f32"])
     for mode in modes:
-        tables[mode] = accuracy.compare(mode, accuracy.states(mode), exact)
+        tables[mode] = accuracy.compare(mode, accuracy.states(mode, accuracy.flags.cpu))
         print_table(mode, tables[mode])
-
-    best = max(tables["f32"], key=lambda layer: tables["f32"][layer]["auc"])
-    out = {"accuracy": tables, "best_exit": best, "default_mode": default}
-    if default in tables:
-        out["delta_auc_default"] = tables[default][best]["delta_auc"]
-        out["logit_correlation_default"] = min(exit["logit_correlation"] for exit in tables[default].values())
-    if "bf16" in tables:
-        out["logit_correlation_bf16"] = min(exit["logit_correlation"] for exit in tables["bf16"].values())
-    known = {}
-    if os.path.exists(accuracy.flags.out):
-        with open(accuracy.flags.out) as file:
-            known = json.load(file)
-    with open(accuracy.flags.out, "w") as file:
-        json.dump(known | out, file, indent=2)
-        file.write("\n")
-    print("\n  " + ", ".join(f"{key} {value:.4f}" for key, value in out.items() if isinstance(value, float)))
+    rounds.add_figures(accuracy.flags.out, figures(tables, default))
 
 
 if __name__ == "__main__":

@@ -47,13 +47,17 @@ static void print_ready(const struct bench *bench, double load_ms)
 {
     const struct model *model = &bench->answering.model;
     const struct bench_prompt *prompt = bench->prompt;
-    printf(
-        "ready {\"arithmetic\": \"%s\", \"load_seconds\": %.3f, \"yes\": %" PRId32 ", \"no\": %" PRId32
-        ", \"layers\": %zu, \"width\": %zu, \"hidden\": %zu, \"heads\": %zu, \"key_heads\": %zu, \"head_size\": %zu, "
-        "\"prefix\": %zu, \"candidates\": [",
-        engine_arithmetic(bench->answering.engine), load_ms / 1000, prompt_yes(bench->answering.prompt),
-        prompt_no(bench->answering.prompt), model->layer_count, model->width, model->hidden, model->heads,
-        model->key_heads, model->head_size, prompt->prefix_length);
+    struct model_memory memory = model_memory(model);
+    printf("ready {\"arithmetic\": \"%s\", \"load_seconds\": %.3f, \"yes\": %" PRId32 ", \"no\": %" PRId32,
+           engine_arithmetic(bench->answering.engine), load_ms / 1000, prompt_yes(bench->answering.prompt),
+           prompt_no(bench->answering.prompt));
+    printf(", \"weight_bytes\": {\"f32\": %" PRIu64 ", \"bf16\": %" PRIu64 ", \"int8\": %" PRIu64
+           "}, \"cache_bytes\": %" PRId64,
+           memory.f32, memory.bf16, memory.int8, config_integer(bench->config, "engine.prefix_cache") << 20);
+    printf(", \"layers\": %zu, \"width\": %zu, \"hidden\": %zu, \"heads\": %zu, \"key_heads\": %zu"
+           ", \"head_size\": %zu, \"prefix\": %zu, \"candidates\": [",
+           model->layer_count, model->width, model->hidden, model->heads, model->key_heads, model->head_size,
+           prompt->prefix_length);
     for (size_t c = 0; c < prompt->candidate_count; c++)
         printf("%s%zu", c > 0 ? ", " : "", prompt->offsets[c + 1] - prompt->offsets[c]);
     printf("]}\n");
@@ -70,11 +74,13 @@ static int run_round(struct bench *bench, bool cold, size_t candidates, struct e
                                          .candidate_count = candidates};
     uint64_t before = engine_token_layers(bench->answering.engine);
     int64_t start_ns = clock_monotonic_ns();
-    if (engine_score(bench->answering.engine, &prompt, bench->scores, err) != 0)
+    if (engine_score(bench->answering.engine, &prompt, 1, bench->scores, err) != 0)
         return -1;
     double ms = clock_since_ms(start_ns);
-    printf("{\"seconds\": %.6f, \"token_layers\": %" PRIu64 ", \"anonymous_kib\": %ld, \"margins\": [", ms / 1000,
-           engine_token_layers(bench->answering.engine) - before, anonymous_kib());
+    printf("{\"seconds\": %.6f, \"token_layers\": %" PRIu64 ", \"anonymous_kib\": %ld, \"evictions\": %" PRIu64
+           ", \"margins\": [",
+           ms / 1000, engine_token_layers(bench->answering.engine) - before, anonymous_kib(),
+           engine_prefix_counters(bench->answering.engine).evictions);
     for (size_t c = 0; c < candidates; c++) {
         double p = (double)bench->scores[c].probability;
         printf("%s%.6g", c > 0 ? ", " : "", log(p) - log1p(-p));

@@ -8,6 +8,7 @@ would take at the processor's measured peak of the numbers they run in.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 
@@ -17,6 +18,7 @@ import rounds
 TYPES = ["Q4_0", "Q8_0", "Q4_1", "BF16"]
 PREFIX, CANDIDATES = 560, 20
 EXITS = [10, 15, 20]
+SECOND_STARTS = 5
 FINALISTS = 3  # of the peer's settings, measured against ours
 LARGEST_DIFFERENCE = 1.0  # between our answers' log odds and the peer's: more, and the two do not compute the same
 
@@ -25,6 +27,7 @@ class Bench:
     def __init__(self, flags):
         self.flags = flags
         self.prompts = os.path.join(flags.work, "timing.txt")
+        self.weights = os.path.join(flags.work, "weights")
         self.prompt = None
         self.labels = None
         self.shape = None
@@ -35,7 +38,8 @@ class Bench:
 
     def ours(self, mode, threads=None, options=()):
         sets = [f"model.path={self.flags.model}", f"engine.threads={threads or self.flags.threads}",
-                f"engine.mode={mode}", f"engine.cpu={self.flags.cpu}", *(options or ["exit.rule=full"])]
+                f"engine.mode={mode}", f"engine.cpu={self.flags.cpu}", f"engine.weights_cache={self.weights}",
+                "exit.rule=full", "log.level=warn", *options]
         command = [self.program("engine"), "--prompts", self.prompts, "--prompt", str(self.prompt)]
         for assignment in sets:
             command += ["--set", assignment]
@@ -94,24 +98,31 @@ class Bench:
 
     # The peer's best
 
-    def try_settings(self, candidates, work):
+    def try_settings(self, what, candidates, work):
+        print(f"  {len(candidates)} settings: {what}", flush=True)
         timed = []
-        for settings in candidates:
+        progress = rounds.Progress()
+        for i, settings in enumerate(candidates):
+            progress.say(f"{i + 1} of {len(candidates)}: {settings_name(settings)}")
             program = self.peer(settings)
             timed.append((min(program.round(work)["seconds"] for _ in range(2)), settings))
             program.close()
+        progress.done()
         timed.sort()
         for seconds, settings in timed[:3]:
-            print(f"  {seconds:7.3f} s  {settings_name(settings)}", flush=True)
+            print(f"  {seconds:9.3f} s  {settings_name(settings)}", flush=True)
         return [settings for _, settings in timed]
 
     def search(self, work, groups):
         """Type and flash attention first, then the sizes for the best two, then a stream for each sequence."""
         group = groups[len(groups) // 2]
-        best = self.try_settings([(kind, flash, 512, group, True) for kind in TYPES for flash in (False, True)], work)
-        best = self.try_settings([(kind, flash, ubatch, size, True) for kind, flash, *_ in best[:2]
+        best = self.try_settings("number types, flash attention",
+                                 [(kind, flash, 512, group, True) for kind in TYPES for flash in (False, True)], work)
+        best = self.try_settings("micro-batches, groups",
+                                 [(kind, flash, ubatch, size, True) for kind, flash, *_ in best[:2]
                                   for ubatch in (256, 512, 1024) for size in groups], work)[:FINALISTS]
-        return self.try_settings(best + [(*settings[:4], False) for settings in best], work)[:FINALISTS]
+        return self.try_settings("caches",
+                                 best + [(*settings[:4], False) for settings in best], work)[:FINALISTS]
 
     # Scenarios
 
@@ -145,6 +156,31 @@ class Bench:
         for program in programs:
             program.close()
         return results
+
+    def measure_memory(self, mode):
+        """Memory that is no file's, after the cache of prefixes has been filled and all candidates scored. The weights
+        are packed into it; mapped from the file that an earlier start has kept they are not among it."""
+        program = self.ours(mode, None, ["engine.weights_cache=none"])
+        ready = json.loads(program.ready)
+        progress = rounds.Progress()
+        while ready["cache_bytes"] and program.round("cold 1")["evictions"] == 0:
+            progress.say(f"filling the cache of prefixes, {mode}")
+        progress.done()
+        anonymous = program.round(f"cold {CANDIDATES}")["anonymous_kib"] * 1024
+        program.close()
+        weights, caches = ready["weight_bytes"][mode], ready["cache_bytes"]
+        return {"anonymous_bytes": anonymous, "weight_bytes": weights, "cache_bytes": caches,
+                "share": anonymous / (weights + caches)}
+
+    def measure_starts(self, mode):
+        """Seconds from the program's start until it can score: with nothing kept, and with the packed weights kept."""
+        shutil.rmtree(self.weights, ignore_errors=True)
+        seconds = []
+        for _ in range(1 + SECOND_STARTS):
+            program = self.ours(mode)
+            seconds.append(program.start_seconds)
+            program.close()
+        return seconds[0], statistics.median(seconds[1:])
 
     def peak(self):
         kinds = self.peaks[0].keys()
@@ -232,6 +268,16 @@ def measure(bench, default):
     return out
 
 
+def measure_memory(bench, modes):
+    print(f"\n{'memory (RssAnon), MB':<46}{'measured':>12}{'weights':>11}{'caches':>10}{'share':>9}", flush=True)
+    out = {}
+    for mode in modes:
+        out[mode] = memory = bench.measure_memory(mode)
+        sizes = [memory[key] / 1e6 for key in ("anonymous_bytes", "weight_bytes", "cache_bytes")]
+        print(f"  {mode:<44}{sizes[0]:>12.0f}{sizes[1]:>11.0f}{sizes[2]:>10.0f}{memory['share']:>9.2f}", flush=True)
+    return out
+
+
 def warn_of_others(out):
     """Waiting for each other costs the peer's threads most where something else runs: such figures flatter us."""
     out["others_busy"] = max(result["others"] for part in ("full", "exits", "single", "warm", "one_thread")
@@ -263,16 +309,14 @@ def main():
     print(f"prefix {bench.shape['prefix']} tokens, {len(lengths)} candidates of {sum(lengths) / len(lengths):.0f}, "
           f"default mode {default} on {bench.instructions}")
     out = measure(bench, default)
+    out["memory"] = measure_memory(bench, list(dict.fromkeys([default, "bf16", "f32"])))
+    out["first_start_s"], out["second_start_s"] = bench.measure_starts(default)
+    print(f"\n{default} ready after {out['first_start_s']:.2f} s with nothing kept, {out['second_start_s']:.2f} s with "
+          "its packed weights on disk")
     out["peak"] = bench.peak()
-    warn_of_others(out)
     print("\npeak, Gop/s: " + ", ".join(f"{kind} {value / 1e9:.0f}" for kind, value in out["peak"].items() if value))
-    known = {}
-    if os.path.exists(bench.flags.out):
-        with open(bench.flags.out) as file:
-            known = json.load(file)
-    with open(bench.flags.out, "w") as file:
-        json.dump(known | out, file, indent=2)
-        file.write("\n")
+    warn_of_others(out)
+    rounds.add_figures(bench.flags.out, out)
 
 
 if __name__ == "__main__":

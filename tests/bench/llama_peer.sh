@@ -4,16 +4,17 @@
 #
 #   llama_peer.sh DIRECTORY [native|avx2]
 #
-# Builds in DIRECTORY (about ten minutes on two cores the first time, a second after that) and prints the folder that
-# holds `peer` and `llama-quantize`; DIRECTORY/version says what was built. avx2: without what AVX-512 brings, for
-# comparisons on older processors. Needs python3 with pip, cmake, ninja, a C++17 compiler; downloads 77 MB.
+# Builds in DIRECTORY/build-native or -avx2 (about ten minutes on two cores the first time, a second after that) and
+# prints the folder that holds `peer` and `llama-quantize`; the file `version` beside it says what was built. avx2:
+# without what AVX-512 brings, for comparisons on older processors. Needs python3 with pip, cmake, ninja, a C++17
+# compiler; downloads 77 MB. JOBS: compilers at a time (all processors).
 set -euo pipefail
 
 version=0.3.36
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { sed -n '5,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '5,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 directory=$(realpath -m "$1")
 case ${2:-native} in
 native) flags=(-DGGML_NATIVE=ON) ;;
@@ -53,12 +54,12 @@ logged() { # file command...
 }
 
 [ -f "$source/CMakeLists.txt" ] || fetch
-[ -f "$build/build.ninja" ] || logged "$directory/configure.log" configure
-logged "$directory/build.log" nice ninja -C "$build" -j "${JOBS:-$(nproc)}" llama llama-quantize
+[ -f "$build/build.ninja" ] || logged "$build.configure.log" configure
+logged "$build.log" nice ninja -C "$build" -j "${JOBS:-$(nproc)}" llama llama-quantize
 base=$here/../../src/base
 ours=("$here/peer.c" "$here/prompt_file.c" "$base/buffer.c" "$base/clock.c" "$base/error.c")
 cc -std=c17 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
     -Werror -I "$here/../../src" -isystem "$source/include" -isystem "$source/ggml/include" "${ours[@]}" \
     -o "$build/bin/peer" -L "$build/bin" -lllama -lggml -lggml-base -Wl,-rpath,"$build/bin"
-printf 'llama-cpp-python %s, llama.cpp in it, %s\n' $version "${flags[*]}" >"$directory/version"
+printf 'llama-cpp-python %s, llama.cpp in it, %s\n' $version "${flags[*]}" >"$build/version"
 echo "$build/bin"

@@ -2,8 +2,8 @@
  * The most multiplications and additions a second that the processor does on registers alone, for each kind of number:
  * the roof over the engine's speed. 12 independent sums hide the instructions' latency.
  *
- *   bench_peak THREADS       prints JSON: f32_avx2, f32, bf16 and int8 (the latter three on AVX-512) in operations/s,
- *                            null where the processor has no such instruction
+ *   bench_peak THREADS       prints JSON: f32_avx2, f32, bf16, int16 and int8 (the last four on AVX-512) in
+ * operations/s, null where the processor has no such instruction
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -39,6 +39,7 @@ enum { SUMS = 12, ROUNDS = 5000000, REPEATS = 5 };
 RUN(run_f32_avx2, "vfmadd231ps", "y")
 RUN(run_f32, "vfmadd231ps", "z")
 RUN(run_bf16, "vdpbf16ps", "z")
+RUN(run_int16, "vpdpwssd", "z")
 RUN(run_int8, "vpdpbusd", "z")
 
 /* The best of a few runs: a roof is no average. */
@@ -67,6 +68,8 @@ static void measure_all(struct pool *pool)
     printf(", ");
     measure(pool, "bf16", run_bf16, avx512 && __builtin_cpu_supports("avx512bf16"), 64);
     printf(", ");
+    measure(pool, "int16", run_int16, avx512 && __builtin_cpu_supports("avx512vnni"), 64);
+    printf(", ");
     measure(pool, "int8", run_int8, avx512 && __builtin_cpu_supports("avx512vnni"), 128);
 }
 
@@ -75,7 +78,7 @@ static void measure_all(struct pool *pool)
 static void measure_all(struct pool *pool)
 {
     (void)pool;
-    printf("\"f32_avx2\": null, \"f32\": null, \"bf16\": null, \"int8\": null");
+    printf("\"f32_avx2\": null, \"f32\": null, \"bf16\": null, \"int16\": null, \"int8\": null");
 }
 
 #endif

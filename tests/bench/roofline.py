@@ -17,15 +17,16 @@ def operations(shape, prefix, candidates, depth=None):
 
 
 def least_seconds(mode, instructions, peak, linear, attention):
-    """None where the peak of the numbers that a mode computes in was not measured. Attention is never int8, and bf16 is
-    multiplied by whatever does it fastest: on some processors that is plain float."""
+    """None where the peak of the numbers that a mode computes in was not measured. bf16 is multiplied by whatever does
+    it fastest: on some processors that is plain float. Attention of bf16 and int8 is int16 on AVX-512."""
     if instructions == "avx512":
         floats, halves, bytes = peak["f32"], max(peak["f32"] or 0, peak["bf16"] or 0), peak["int8"]
+        shorts = peak["int16"]
     else:
-        floats = halves = peak["f32_avx2"] if instructions == "avx2" else None
+        floats = halves = shorts = peak["f32_avx2"] if instructions == "avx2" else None
         bytes = None
     linear_peak = {"f32": floats, "bf16": halves, "int8": bytes}[mode]
-    attention_peak = floats if mode == "f32" else halves
+    attention_peak = floats if mode == "f32" else shorts
     if not linear_peak or not attention_peak:
         return None
     return linear / linear_peak + attention / attention_peak

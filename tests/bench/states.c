@@ -7,6 +7,7 @@
  * depth. Prints shape and seconds as JSON.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,21 @@
 #include "cmd/setup.h"
 #include "prompt_file.h"
 
+/* On a terminal with each prompt, else a line for each tenth of them. */
+static void print_progress(size_t done, size_t count, int64_t start_ns)
+{
+    bool terminal = isatty(STDERR_FILENO);
+    if (terminal || done * 10 / count != (done - 1) * 10 / count)
+        fprintf(stderr, "%s    %zu of %zu histories, %.0f s%s", terminal ? "\r" : "", done, count,
+                clock_since_ms(start_ns) / 1000, terminal ? "" : "\n");
+    if (terminal && done == count)
+        fprintf(stderr, "\r\033[K");
+}
+
 static int write_states(const struct answering *answering, const struct prompt_file *file, const char *path, FILE *out,
                         struct error *err)
 {
+    int64_t start_ns = clock_monotonic_ns();
     size_t row_floats = answering->heads.count * answering->model.width, most = 0;
     for (size_t i = 0; i < file->count; i++)
         most = file->prompts[i].candidate_count > most ? file->prompts[i].candidate_count : most;
@@ -35,15 +48,13 @@ static int write_states(const struct answering *answering, const struct prompt_f
                                              .candidate_count = asked->candidate_count,
                                              .explain = true,
                                              .states = states};
-        result = engine_score(answering->engine, &prompt, scores, err);
+        result = engine_score(answering->engine, &prompt, 1, scores, err);
         size_t floats = asked->candidate_count * row_floats;
         if (result == 0 && fwrite(states, sizeof *states, floats, out) != floats)
             result = error_set(err, ERROR_RETRY, "%s: %s", path, strerror(errno));
-        if (isatty(STDERR_FILENO))
-            fprintf(stderr, "\r%zu of %zu prompts", i + 1, file->count);
+        if (result == 0)
+            print_progress(i + 1, file->count, start_ns);
     }
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r\033[K");
     free(states);
     free(scores);
     return result;

@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY_MODEL = ROOT / "tests/golden/tiny.gguf"
 PROGRAM = os.environ.get("SCENARIO_PROGRAM", str(ROOT / "build/release/headrace"))
 CACHE = pathlib.Path(os.environ.get("SCENARIO_CACHE", pathlib.Path.home() / ".cache/headrace"))
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
 EARLY = 875_000_000_000  # milliseconds, before every timestamp that the scenarios use
 
 
@@ -80,7 +81,8 @@ class World:
     def config(self, *sets, model=TINY_MODEL):
         """Flags for a command in this world; later ones win."""
         values = [f"kafka.bootstrap.servers={self.address}", f"state.dir={self.directory / 'state'}", "instance_id=scenario",
-                  f"model.path={model}", "exit.layers=1,3,5", "exit.window=2", "ingest.batch_wait_ms=10", *sets]
+                  f"model.path={model}", "exit.layers=1,3,5", "exit.window=2", "ingest.batch_wait_ms=10",
+                  f"engine.weights_cache={self.directory / 'weights'}", *sets]
         return ["--config", str(ROOT / "config/demo.yaml"), *[flag for value in values for flag in ("--set", value)]]
 
     def worker(self, *sets, **options):
@@ -134,6 +136,9 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for process in self.processes:
+            log = self.log(process)
+            assert not any(report in log for report in SANITIZER_REPORTS), log
 
 
 @pytest.fixture

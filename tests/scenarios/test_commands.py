@@ -96,6 +96,9 @@ def test_score_needs_no_kafka(world):
     done = subprocess.run([PROGRAM, "score", *world.config()], input=b"{nonsense\n" + requests.encode(), capture_output=True)
     assert done.returncode == 1 and b"line 1" in done.stderr and len(done.stdout.splitlines()) == 3
 
+    packed, = (world.directory / "weights").iterdir()
+    assert packed.stat().st_mode & 0o777 == 0o600 and f"weights from {packed} in " in done.stderr.decode()
+
 
 def test_check_explains_the_configuration_and_hides_secrets(world):
     text = world.run("check", "--connect", sets=("kafka.sasl.password=geheim", "roles=score"), code=1)

@@ -71,29 +71,30 @@ static void attend(const struct forward *forward, struct block *block, const str
     size_t panel = forward->weights->kernels->panel, size = forward->weights->model->head_size;
     size_t bytes = format->operand_bytes(size), most = piece->counts[piece->rows - 1], step = panel < 16 ? 16 : panel;
 
-    piece->limit = (most + step - 1) / step * step;
     piece->rows_so_far = block->softmaxes + place;
     piece->out = block->out + place * piece->out_stride;
+    if (format->attend != NULL) {
+        format->attend(tile->keys, tile->values, size, queries + place * bytes, piece);
+        return;
+    }
+    piece->limit = (most + step - 1) / step * step;
     for (size_t c = 0; c < piece->limit; c += panel)
         product->multiply(tile->keys + c / panel * tile->key_panel_bytes, size, queries + place * bytes, bytes,
-                          piece->rows, piece->scores + c, CHUNK_TOKENS, false);
+                          piece->rows, piece->scores + c, CHUNK_TOKENS, false, NULL);
     format->share(piece);
-    const uint8_t *shares = format->floats ? (const uint8_t *)piece->scores : piece->operands;
     for (size_t p = 0; p < forward->value_panels; p++)
-        product->multiply(tile->values + p * tile->value_panel_bytes, piece->limit, shares, piece->operand_stride,
-                          piece->rows, piece->out + p * panel, piece->out_stride, true);
+        product->multiply(tile->values + p * tile->value_panel_bytes, piece->limit, piece->scores,
+                          CHUNK_TOKENS * sizeof *piece->scores, piece->rows, piece->out + p * panel, piece->out_stride,
+                          true, NULL);
 }
 
 /* All rows of a span that see some of a tile whose first token is own token `start`; or of the past, which all see. */
 static void pass_tile(const struct forward *forward, struct block *block, const struct tile *tile,
                       const struct rows *rows, const uint8_t *queries, bool past, size_t start)
 {
-    const struct format *format = forward->weights->attention;
     size_t group = group_of(forward), token = rows->span->token;
     struct piece piece = {
         .scores = block->scores,
-        .operands = block->shares,
-        .operand_stride = format->operand_bytes(CHUNK_TOKENS),
         .out_stride = forward->value_panels * forward->weights->kernels->panel,
         .width = forward->value_panels * forward->weights->kernels->panel,
     };
@@ -123,8 +124,9 @@ static void scatter(const struct forward *forward, struct block *block, const st
         float sum = 0.0f;
         for (size_t j = 0; j < sizeof block->softmaxes->sums / sizeof sum; j++)
             sum += block->softmaxes[rows->place + i].sums[j];
+        float inverse = 1.0f / sum;
         for (size_t c = 0; c < model->head_size; c++)
-            to[c] = from[c] / sum;
+            to[c] = from[c] * inverse;
     }
 }
 

@@ -27,7 +27,9 @@ static enum engine_mode choose_mode(enum engine_mode mode, const struct kernels 
 static int open_device(struct device **device, const struct model *model, const struct heads *heads,
                        const struct engine_settings *settings, struct error *err)
 {
+    const struct weights_cache cache = {settings->weights_cache, settings->model_hash};
     const struct kernels *kernels;
+    enum engine_mode mode;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for the engine");
@@ -45,7 +47,8 @@ static int open_device(struct device **device, const struct model *model, const 
         error_set(err, ERROR_FATAL, "out of memory for the engine");
         goto fail;
     }
-    if (weights_pack(&cpu->weights, model, kernels, choose_mode(settings->mode, kernels), cpu->pool, err) != 0 ||
+    mode = choose_mode(settings->mode, kernels);
+    if (weights_open(&cpu->weights, model, kernels, mode, &cache, cpu->pool, err) != 0 ||
         forward_create(&cpu->forward, &cpu->weights, err) != 0)
         goto fail;
     cpu->device.backend = &backend_cpu;

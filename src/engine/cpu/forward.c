@@ -87,26 +87,27 @@ static const void *ready_panel(const struct forward *forward, struct block *bloc
 
 /* The panel's product with rows first .. first + rows - 1 of the operands; `out` is that of row `first`. */
 static void multiply_panel(const struct forward *forward, const void *panel, size_t depth, const struct operands *in,
-                           size_t first, size_t rows, float *out, size_t out_stride, bool add)
+                           size_t first, size_t rows, float *out, size_t out_stride, bool add,
+                           const struct ahead *ahead)
 {
     const struct weights *weights = forward->weights;
     const struct format *format = weights->format->widen == NULL ? weights->format : weights->kernels->floats;
     size_t precise = in->count - in->precise;
 
-    format->multiply(panel, depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add);
+    format->multiply(panel, depth, in->rows + first * in->stride, in->stride, rows, out, out_stride, add, ahead);
     if (first + rows <= precise)
         return;
     size_t from = first > precise ? first : precise;
     format->multiply(panel, depth, in->rests + (from - precise) * in->stride, in->stride, first + rows - from,
-                     out + (from - first) * out_stride, out_stride, true);
+                     out + (from - first) * out_stride, out_stride, true, NULL);
 }
 
-/* Asks for a share of `bytes` bytes: step `step` of `steps`. */
-static void fetch_ahead(const uint8_t *bytes, size_t count, size_t step, size_t steps)
+/* What `step` of `steps` fetches of so many bytes. */
+static struct ahead share_ahead(const uint8_t *bytes, size_t count, size_t step, size_t steps)
 {
-    size_t end = count * (step + 1) / steps;
-    for (size_t i = count * step / steps / CACHE_LINE * CACHE_LINE; i < end; i += CACHE_LINE)
-        __builtin_prefetch(bytes + i, 0, 2);
+    size_t start = count * step / steps / CACHE_LINE * CACHE_LINE;
+    size_t end = step + 1 == steps ? count : count * (step + 1) / steps / CACHE_LINE * CACHE_LINE;
+    return (struct ahead){bytes + start, end - start};
 }
 
 static void multiply_rows(const struct forward *forward, struct block *block, const struct matrix *matrix,
@@ -120,9 +121,9 @@ static void multiply_rows(const struct forward *forward, struct block *block, co
             const void *panel = ready_panel(forward, block, matrix, p, 0);
             for (size_t i = 0; i < steps; i++) {
                 size_t row = r + i * STEP_ROWS;
-                fetch_ahead(matrix->panels + (p + 1) * bytes, bytes, i, steps);
+                struct ahead ahead = share_ahead(matrix->panels + (p + 1) * bytes, bytes, i, steps);
                 multiply_panel(forward, panel, matrix->depth, in, row, lesser(end - row, STEP_ROWS),
-                               out + row * out_stride + p * width, out_stride, add);
+                               out + row * out_stride + p * width, out_stride, add, &ahead);
             }
         }
     }
@@ -192,9 +193,7 @@ static void keep_token(const struct forward *forward, struct block *block, const
         uint8_t *values = tile + forward->values_offset + head * forward->value_panels * forward->value_panel_bytes;
         weights->kernels->rotate(projected + head * size, cosines, sines, pairs, 1.0f, block->row);
         format->put_column(keys, size, place % panel, block->row);
-        for (size_t c = 0; c < size; c += panel)
-            format->put_row(values + c / panel * forward->value_panel_bytes, place,
-                            projected + values_column + head * size + c, lesser(size - c, panel));
+        format->put_row(values, CHUNK_TOKENS, place, projected + values_column + head * size, size);
     }
 }
 
@@ -245,13 +244,17 @@ static void gate_panel(const struct forward *forward, struct block *block, const
     const struct kernels *kernels = forward->weights->kernels;
     const void *gate = ready_panel(forward, block, matrix, 2 * pair, 0);
     const void *up = ready_panel(forward, block, matrix, 2 * pair + 1, 1);
+    const uint8_t *next = matrix->panels + (2 * pair + 2) * matrix->panel_bytes;
     size_t steps = (rows + STEP_ROWS - 1) / STEP_ROWS;
 
     for (size_t i = 0; i < steps; i++) {
         size_t row = i * STEP_ROWS, count = lesser(rows - row, STEP_ROWS);
-        fetch_ahead(matrix->panels + (2 * pair + 2) * matrix->panel_bytes, 2 * matrix->panel_bytes, i, steps);
-        multiply_panel(forward, gate, matrix->depth, in, first + row, count, block->gate, kernels->panel, false);
-        multiply_panel(forward, up, matrix->depth, in, first + row, count, block->up, kernels->panel, false);
+        struct ahead ahead[2];
+        for (size_t j = 0; j < 2; j++)
+            ahead[j] = share_ahead(next, 2 * matrix->panel_bytes, 2 * i + j, 2 * steps);
+        multiply_panel(forward, gate, matrix->depth, in, first + row, count, block->gate, kernels->panel, false,
+                       &ahead[0]);
+        multiply_panel(forward, up, matrix->depth, in, first + row, count, block->up, kernels->panel, false, &ahead[1]);
         for (size_t j = 0; j < count; j++)
             kernels->gate(block->gate + j * kernels->panel, block->up + j * kernels->panel,
                           out + (row + j) * out_stride);
@@ -388,7 +391,6 @@ void block_free(struct block *block)
     free(block->keys);
     free(block->values);
     free(block->scores);
-    free(block->shares);
     free(block->softmaxes);
     free(block->out);
     *block = (struct block){0};
@@ -399,7 +401,6 @@ int block_reserve(struct block *block, const struct forward *forward, size_t row
     const struct weights *weights = forward->weights;
     const struct format *format = weights->format;
     const struct model *model = weights->model;
-    const struct format *attention = weights->attention;
     const struct layer_weights *layer = &weights->layers[0];
     size_t group = model->heads / model->key_heads, out = forward->value_panels * weights->kernels->panel;
     size_t panel = weights->kernels->panel, query_width = model->heads * model->head_size;
@@ -432,7 +433,6 @@ int block_reserve(struct block *block, const struct forward *forward, size_t row
         {&block->keys, (model->head_size + 1) * CHUNK_TOKENS * sizeof(float)},
         {&block->values, CHUNK_TOKENS * out * sizeof(float)},
         {&block->scores, KERNELS_TILE * CHUNK_TOKENS * sizeof(float)},
-        {&block->shares, KERNELS_TILE * attention->operand_bytes(CHUNK_TOKENS)},
         {&block->softmaxes, rows * group * sizeof(struct softmax)},
         {&block->out, rows * group * out * sizeof(float)},
         {&block->row, (greater(model->width, model->head_size) + panel) * sizeof(float)},

@@ -70,7 +70,6 @@ struct block {
     float *row;                /* one row of floats of any kind */
     float *keys, *values;      /* of a key head in one tile, widened */
     float *scores;             /* (KERNELS_TILE, CHUNK_TOKENS) */
-    uint8_t *shares;           /* operands of scores, where floats are not operands */
     struct softmax *softmaxes; /* of the rows in one key head, in the order of `queries` */
     float *out;                /* (of the same, whole panels over a head) */
 };

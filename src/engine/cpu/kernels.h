@@ -33,8 +33,8 @@ struct softmax {
 
 /*
  * A piece of keys that the rows of a tile come to: of row r, scores[r][0 .. counts[r]) count, none or more, but at
- * least one in the first piece. They become exp(score - greatest) in the row's operand, the others up to `limit` 0;
- * what the row has summed up so far, here and in `out`, is scaled down when the greatest score grows.
+ * least one in the first piece. They become exp(score - greatest), the others up to `limit` 0; what the row has summed
+ * up so far, here and in `out`, is scaled down when the greatest score grows.
  */
 struct piece {
     size_t rows;
@@ -42,10 +42,17 @@ struct piece {
     size_t limit;  /* a multiple of 16 and of the panel, at most 64 */
     float *scores; /* (rows, 64) */
     struct softmax *rows_so_far;
-    void *operands;        /* unused where floats are operands: there the scores are overwritten */
-    size_t operand_stride; /* bytes */
     float *out;
     size_t out_stride, width; /* `width` of each row of `out` are in use, a multiple of 16 and of the panel */
+};
+
+/*
+ * Memory that will be needed next: `count` bytes of it are fetched into the second-level cache while a product is
+ * computed, a few lines with each tile. All at once would fill the queue of outstanding lines, and the product wait.
+ */
+struct ahead {
+    const uint8_t *bytes;
+    size_t count;
 };
 
 /* A way to multiply: how operands and panels are laid out, and the product. Depths are the inner dimension. */
@@ -59,8 +66,11 @@ struct format {
     /* Sets one column, `depth` values; the panel was zeroed before the first. */
     void (*put_column)(void *panel, size_t depth, size_t column, const float *values);
 
-    /* Sets the first `count` values of row k. NULL where scales belong to columns. */
-    void (*put_row)(void *panel, size_t k, const float *values, size_t count);
+    /*
+     * Sets the first `count` values of row k, which may go on in further panels behind the first. NULL where only
+     * columns can be set.
+     */
+    void (*put_row)(void *panels, size_t depth, size_t k, const float *values, size_t count);
 
     /* Makes values first .. first + count - 1 of an operand of `depth`; whole sections, but for the last one. */
     void (*take)(const float *values, size_t depth, size_t first, size_t count, void *operand);
@@ -76,22 +86,30 @@ struct format {
 
     /*
      * out[r][c] = sum over k of in[r][k] * panel[k][c], k ascending, c over the whole panel; with `add` the sum goes on
-     * from what is in out. in_stride in bytes, out_stride in floats.
+     * from what is in out. in_stride in bytes, out_stride in floats. `ahead` may be NULL.
      */
     void (*multiply)(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows, float *out,
-                     size_t out_stride, bool add);
+                     size_t out_stride, bool add, const struct ahead *ahead);
 
-    /* Goes on with a softmax over the next piece of keys. */
+    /* Goes on with a softmax over the next piece of keys. NULL where operands are not floats. */
     void (*share)(const struct piece *piece);
+
+    /*
+     * Attention in one: operands `queries` meet a panel of keys, set by columns, and the shares weigh panels of values,
+     * 64 deep and set by rows; `size` is that of a head. Of the piece, `limit` and `scores` are not used. What is
+     * summed up in `out` and in the softmax has a factor in common. NULL: by multiply, share and multiply.
+     */
+    void (*attend)(const void *keys, const void *values, size_t size, const void *queries, const struct piece *piece);
 };
 
 struct kernels {
     const char *name;
-    size_t panel;                  /* columns */
-    enum engine_mode fastest;      /* of the modes */
-    const struct format *floats;   /* F32 */
-    const struct format *bfloats;  /* BF16 */
-    const struct format *integers; /* INT8: products with weights */
+    size_t panel;                   /* columns */
+    enum engine_mode fastest;       /* of the modes */
+    const struct format *floats;    /* F32 */
+    const struct format *bfloats;   /* BF16 */
+    const struct format *integers;  /* INT8: products with weights */
+    const struct format *attention; /* of BF16 and INT8; of F32 it is `floats` */
 
     /* out = in / rms(in); returns the mean of the squares, not finite when something in the row is not. */
     float (*norm)(const float *in, size_t count, float epsilon, float *out);

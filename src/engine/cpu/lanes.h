@@ -119,9 +119,11 @@ static void float_put_column(void *panel, size_t depth, size_t column, const flo
         to[k * PANEL] = values[k];
 }
 
-static void float_put_row(void *panel, size_t k, const float *values, size_t count)
+static void float_put_row(void *panels, size_t depth, size_t k, const float *values, size_t count)
 {
-    memcpy((float *)panel + k * PANEL, values, count * sizeof *values);
+    float *to = (float *)panels + k * PANEL;
+    for (size_t c = 0; c < count; c += PANEL, to += float_panel_bytes(depth) / sizeof *to)
+        memcpy(to, values + c, (count - c < PANEL ? count - c : PANEL) * sizeof *values);
 }
 
 /* Panels of bfloat16: (depth / 2, PANEL, 2), depth rounded up to even. */
@@ -147,11 +149,12 @@ static void bfloat_put_column(void *panel, size_t depth, size_t column, const fl
         to[k / 2 * 2 * PANEL + k % 2] = to_bfloat(values[k]);
 }
 
-static void bfloat_put_row(void *panel, size_t k, const float *values, size_t count)
+static void bfloat_put_row(void *panels, size_t depth, size_t k, const float *values, size_t count)
 {
-    uint16_t *to = (uint16_t *)panel + k / 2 * 2 * PANEL + k % 2;
+    uint16_t *to = (uint16_t *)panels + k / 2 * 2 * PANEL + k % 2;
+    size_t panel_numbers = bfloat_panel_bytes(depth) / sizeof *to;
     for (size_t c = 0; c < count; c++)
-        to[2 * c] = to_bfloat(values[c]);
+        to[c / PANEL * panel_numbers + c % PANEL * 2] = to_bfloat(values[c]);
 }
 
 /*
@@ -227,10 +230,44 @@ TARGET static void bfloat_widen(const void *panel, size_t depth, float *out)
         }
 }
 
+/* What is left to fetch ahead, and how much of it with each tile. */
+struct fetch {
+    const uint8_t *next, *end;
+    size_t step; /* bytes */
+};
+
+enum { CACHE_LINE = 64 };
+
+/* To go along with `tiles` tiles. */
+static struct fetch start_fetch(const struct ahead *ahead, size_t tiles)
+{
+    if (ahead == NULL || ahead->count == 0)
+        return (struct fetch){0};
+    return (struct fetch){ahead->bytes, ahead->bytes + ahead->count, whole_lines((ahead->count + tiles - 1) / tiles)};
+}
+
+INLINE void fetch_some(struct fetch *fetch)
+{
+    size_t left = (size_t)(fetch->end - fetch->next), count = left < fetch->step ? left : fetch->step;
+    const uint8_t *end = fetch->next + count;
+    for (; fetch->next < end; fetch->next += CACHE_LINE)
+        __builtin_prefetch(fetch->next, 0, 2);
+    fetch->next = end;
+}
+
+static size_t tiles_of(size_t rows)
+{
+    return (rows + ROWS - 1) / ROWS;
+}
+
 /* Calls a tile function with its rows as a constant. */
 #define TILES(tile)                                                                                                    \
-    for (; rows >= ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride)                              \
+    for (; rows >= ROWS; rows -= ROWS, row += ROWS * in_stride, out += ROWS * out_stride) {                            \
+        fetch_some(fetch);                                                                                             \
         tile(panel, depth, row, in_stride, ROWS, out, out_stride, add);                                                \
+    }                                                                                                                  \
+    if (rows > 0)                                                                                                      \
+        fetch_some(fetch);                                                                                             \
     switch (rows) {                                                                                                    \
     case 5:                                                                                                            \
         tile(panel, depth, row, in_stride, 5, out, out_stride, add);                                                   \
@@ -254,30 +291,36 @@ _Static_assert(KERNELS_TILE == 6, "TILES() knows this many rows");
 enum { SLICE = 24576 / (PANEL * 4) };
 
 TARGET static void float_slice(const float *panel, size_t depth, const char *row, size_t in_stride, size_t rows,
-                               float *out, size_t out_stride, bool add){TILES(float_tile)}
+                               float *out, size_t out_stride, bool add, struct fetch *fetch){TILES(float_tile)}
 
 TARGET static void float_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                  float *out, size_t out_stride, bool add)
+                                  float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
+    struct fetch fetch = start_fetch(ahead, tiles_of(rows) * ((depth + SLICE - 1) / SLICE));
     for (size_t k = 0; k < depth; k += SLICE)
         float_slice((const float *)panel + k * PANEL, depth - k < SLICE ? depth - k : SLICE,
-                    (const char *)in + k * sizeof(float), in_stride, rows, out, out_stride, add || k > 0);
+                    (const char *)in + k * sizeof(float), in_stride, rows, out, out_stride, add || k > 0, &fetch);
 }
 
 TARGET static void bfloat_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                   float *out, size_t out_stride, bool add)
+                                   float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
     const char *row = in;
+    struct fetch all = start_fetch(ahead, tiles_of(rows)), *fetch = &all;
     TILES(bfloat_tile)
 }
 
 TARGET static float norm(const float *in, size_t count, float epsilon, float *out)
 {
-    lanes squares = {0};
-    size_t whole = count - count % LANES;
-    for (size_t i = 0; i < whole; i += LANES)
-        squares = MULTIPLY_ADD(load(in + i), load(in + i), squares);
-    float sum = sum_of(squares);
+    lanes squares[4] = {0}; /* sums apart do not wait for each other */
+    size_t whole = count - count % (4 * LANES);
+    for (size_t i = 0; i < whole; i += 4 * LANES)
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            lanes value = load(in + i + j * LANES);
+            squares[j] = MULTIPLY_ADD(value, value, squares[j]);
+        }
+    float sum = sum_of((squares[0] + squares[1]) + (squares[2] + squares[3]));
     for (size_t i = whole; i < count; i++)
         sum += in[i] * in[i];
 

@@ -17,6 +17,7 @@ const struct kernels kernels_scalar = {
     .floats = &floats,
     .bfloats = &bfloats,
     .integers = &whole,
+    .attention = &bfloats,
     .norm = norm,
     .gate = gate,
     .rotate = rotate,

@@ -11,10 +11,11 @@
 enum { SLICE_ROWS = 48 };
 
 TARGET static void integer_slice(const struct slice *panel, size_t depth, const char *row, size_t in_stride,
-                                 size_t rows, float *out, size_t out_stride, bool add){TILES(integer_tile)}
+                                 size_t rows, float *out, size_t out_stride, bool add,
+                                 struct fetch *fetch){TILES(integer_tile)}
 
 TARGET static void integer_rows(const char *panel, size_t depth, const char *in, size_t in_stride, size_t rows,
-                                float *out, size_t out_stride, bool add)
+                                float *out, size_t out_stride, bool add, struct fetch *fetch)
 {
     const float *scales = (const float *)(const void *)(panel + integer_weight_bytes(depth));
     float sums[SLICE_ROWS * PANEL] __attribute__((aligned(64)));
@@ -26,7 +27,7 @@ TARGET static void integer_rows(const char *panel, size_t depth, const char *in,
             .sums = (const int32_t *)(const void *)(scales + (1 + k / GROUP) * PANEL),
             .scale_offset = integer_number_bytes(depth) + k / GROUP * sizeof(float) - k * sizeof(OPERAND),
         };
-        integer_slice(&slice, group_size(depth, k), numbers, in_stride, rows, sums, PANEL, k > 0);
+        integer_slice(&slice, group_size(depth, k), numbers, in_stride, rows, sums, PANEL, k > 0, fetch);
     }
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < PANEL; c += LANES) {
@@ -36,9 +37,10 @@ TARGET static void integer_rows(const char *panel, size_t depth, const char *in,
 }
 
 TARGET static void integer_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
-                                    float *out, size_t out_stride, bool add)
+                                    float *out, size_t out_stride, bool add, const struct ahead *ahead)
 {
+    struct fetch fetch = start_fetch(ahead, tiles_of(rows) * groups_of(depth));
     for (size_t r = 0; r < rows; r += SLICE_ROWS)
         integer_rows(panel, depth, (const char *)in + r * in_stride, in_stride,
-                     rows - r < SLICE_ROWS ? rows - r : SLICE_ROWS, out + r * out_stride, out_stride, add);
+                     rows - r < SLICE_ROWS ? rows - r : SLICE_ROWS, out + r * out_stride, out_stride, add, &fetch);
 }

@@ -5,6 +5,10 @@
  * side, lie half a head apart, in queries and keys alike, so that scores stay what they are. The embedding is not here:
  * its rows are unpacked from the file when they are used.
  *
+ * Packing takes seconds for a larger model, so what comes of it is kept (packed_file.h) and mapped at the next start.
+ * A panel of each layer is packed nevertheless and must be what is in the file: a file that an older version wrote,
+ * whose numbers or order were others, is found out even if nobody raised WEIGHTS_LAYOUT.
+ *
  * Threads: read-only after the pack.
  */
 #ifndef HEADRACE_ENGINE_CPU_WEIGHTS_H
@@ -14,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/pool.h"
 #include "engine/cpu/kernels.h"
 #include "model/model.h"
@@ -41,13 +46,20 @@ struct weights {
     const struct format *format;    /* of the matrices */
     const struct format *attention; /* of keys and values, and of what meets them */
     struct layer_weights *layers;
-    uint8_t *memory; /* behind the panels */
+    uint8_t *memory;     /* behind the panels; NULL: they are in the file */
+    struct file_map map; /* empty: they are in memory */
     size_t bytes;
 };
 
-/* `mode` is not AUTO. */
-int weights_pack(struct weights *weights, const struct model *model, const struct kernels *kernels,
-                 enum engine_mode mode, struct pool *pool, struct error *err);
+/* Where packed weights are kept; a NULL: nowhere. */
+struct weights_cache {
+    const char *directory;
+    const char *model; /* hash of the model's file */
+};
+
+/* `mode` is not AUTO. A cache that cannot be read or written is logged, and done without. */
+int weights_open(struct weights *weights, const struct model *model, const struct kernels *kernels,
+                 enum engine_mode mode, const struct weights_cache *cache, struct pool *pool, struct error *err);
 
 /* A zeroed one is fine. */
 void weights_free(struct weights *weights);

@@ -21,6 +21,7 @@ const struct kernels kernels_avx2 = {
     .floats = &floats,
     .bfloats = &bfloats,
     .integers = &whole,
+    .attention = &bfloats,
     .norm = norm,
     .gate = gate,
     .rotate = rotate,

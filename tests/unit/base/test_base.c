@@ -83,6 +83,22 @@ static void a_prefix_never_cuts_a_character(void **state)
     assert_int_equal(text_prefix(text, 99).size, 5);
 }
 
+static void pieces_are_cut_off_one_by_one_until_nothing_is_left(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"a", "", "bc"};
+    struct text rest = text_of("a||bc|"), none = {0};
+    for (size_t i = 0; i < 3; i++)
+        assert_true(text_equal(text_cut(&rest, '|'), text_of(pieces[i])));
+    assert_int_equal(rest.size, 0);
+    assert_int_equal(text_cut(&rest, '|').size, 0);
+    rest = text_of("no end");
+    assert_true(text_equal(text_cut(&rest, '|'), text_of("no end")));
+    assert_int_equal(rest.size, 0);
+    assert_int_equal(text_cut(&none, '|').size, 0);
+    assert_null(none.data);
+}
+
 static void distance_counts_edits(void **state)
 {
     (void)state;
@@ -279,6 +295,7 @@ int main(void)
         cmocka_unit_test(utf8_takes_what_rfc_3629_takes),
         cmocka_unit_test(every_code_point_survives_encoding),
         cmocka_unit_test(a_prefix_never_cuts_a_character),
+        cmocka_unit_test(pieces_are_cut_off_one_by_one_until_nothing_is_left),
         cmocka_unit_test(distance_counts_edits),
         cmocka_unit_test(an_arena_keeps_to_its_limit_and_comes_back),
         cmocka_unit_test(a_buffer_grows_and_formats),

@@ -229,6 +229,12 @@ static void a_title_cannot_act_on_the_terminal(void **state)
     expect_not(out, "\x1b");
     assert_int_equal(run(command_inspect, "user u2"), EXIT_FINE);
     expect_not(out, "\x1b");
+    assert_int_equal(run(command_score, "--set engine.weights_cache=none --user u2 --items i2,i1 --explain"),
+                     EXIT_FINE);
+    expect(out, "?[31mred?line");
+    expect(out, "First Film");
+    expect(out, "prompt:");
+    expect_not(out, "\x1b");
 }
 
 static void the_prompt_is_shown_part_by_part_with_its_tokens(void **state)

@@ -32,7 +32,7 @@ static struct engine_score *score(struct engine *engine, const struct engine_pro
     struct engine_score *scores = calloc(prompt->candidate_count, sizeof *scores);
     struct error err;
     assert_non_null(scores);
-    if (engine_score(engine, prompt, scores, &err) != 0)
+    if (engine_score(engine, prompt, 1, scores, &err) != 0)
         fail_msg("%s", err.message);
     return scores;
 }
@@ -161,7 +161,7 @@ static void score_alone(const struct scene *scene, enum engine_mode mode, enum e
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *together = score(engine, &prompt);
 
-    for (size_t i = 0; i < prompt.candidate_count; i += 23) {
+    for (size_t i = 0; i < prompt.candidate_count; i += 23 * HEADRACE_SLOWDOWN) {
         struct engine_prompt alone = prompt_of(scene);
         alone.offsets += i;
         alone.candidate_count = 1;
@@ -220,7 +220,7 @@ static void score_on_threads(const struct scene *scene, enum engine_mode mode, e
 {
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *scores[4];
-    prompt.candidate_count = 100;
+    prompt.candidate_count = 100 / HEADRACE_SLOWDOWN;
 
     for (size_t threads = 1; threads <= 4; threads++) {
         struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), threads, mode, cpu);
@@ -320,7 +320,7 @@ static void assert_refused(struct engine *engine, const struct engine_prompt *pr
 {
     struct engine_score scores[2];
     struct error err;
-    assert_int_equal(engine_score(engine, prompt, scores, &err), -1);
+    assert_int_equal(engine_score(engine, prompt, 1, scores, &err), -1);
     assert_int_equal(err.kind, ERROR_BAD_INPUT);
     if (strstr(err.message, message) == NULL)
         fail_msg("\"%s\" does not say \"%s\"", err.message, message);
@@ -373,7 +373,7 @@ static void no_candidates_are_no_work(void **state)
     const size_t offsets[] = {0};
     const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL};
     struct error err;
-    assert_int_equal(engine_score(engine, &prompt, NULL, &err), 0);
+    assert_int_equal(engine_score(engine, &prompt, 1, NULL, &err), 0);
     assert_int_equal(engine_token_layers(engine), 0);
     engine_destroy(engine);
 }
@@ -446,7 +446,7 @@ static void a_broken_hidden_state_is_an_error_that_names_the_layer(void **state)
     struct engine_score scores[2];
     struct error err;
     prompt.candidate_count = 2;
-    assert_int_equal(engine_score(engine, &prompt, scores, &err), -1);
+    assert_int_equal(engine_score(engine, &prompt, 1, scores, &err), -1);
     assert_int_equal(err.kind, ERROR_FATAL);
     if (strstr(err.message, "layer 4 of 6") == NULL)
         fail_msg("\"%s\" names another layer", err.message);
@@ -459,7 +459,7 @@ static void a_broken_hidden_state_is_an_error_that_names_the_layer(void **state)
     engine_destroy(engine);
 
     engine = tiny_engine(&tiny, eager, 2); /* all leave at layer 3: what is broken behind it is never reached */
-    assert_int_equal(engine_score(engine, &prompt, scores, &err), 0);
+    assert_int_equal(engine_score(engine, &prompt, 1, scores, &err), 0);
     engine_destroy(engine);
 }
 

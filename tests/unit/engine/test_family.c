@@ -25,7 +25,7 @@ static void merge_adapter(struct model *model, const char *path)
     gguf_close(adapter);
 }
 
-static void compare(json_t *entry)
+static void compare(json_t *entry, enum engine_cpu cpu)
 {
     static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
     struct tiny made;
@@ -38,7 +38,7 @@ static void compare(json_t *entry)
         merge_adapter(&made.model, adapter);
     if (heads_from_output(&made.heads, &made.model, NULL, 0, 1, 2, &err) != 0)
         fail_msg("%s", err.message);
-    struct engine *engine = tiny_engine(&made, full, 1);
+    struct engine *engine = tiny_engine_on(&made, full, 1, ENGINE_F32, cpu);
 
     json_t *ids = json_object_get(entry, "tokens"), *layers = json_object_get(entry, "last_token_after_layer");
     size_t length = json_array_size(ids), width = made.model.width;
@@ -70,7 +70,9 @@ static void hidden_states_are_those_of_the_reference(void **state)
     json_t *golden = golden_json("family_states.json"), *entry;
     size_t at;
     assert_int_equal(json_array_size(golden), 3);
-    json_array_foreach(golden, at, entry) compare(entry);
+    enum engine_cpu cpus[3];
+    for (size_t i = 0, count = processors(cpus); i < count; i++)
+        json_array_foreach(golden, at, entry) compare(entry, cpus[i]);
     json_decref(golden);
 }
 

@@ -102,7 +102,7 @@ static void packed_candidates_score_as_plain_sequences_in_float64(void **state)
         .candidate_count = 3,
         .explain = true,
     };
-    assert_int_equal(engine_score(engine, &question, scores, &err), 0);
+    assert_int_equal(engine_score(engine, &question, 1, scores, &err), 0);
 
     for (size_t i = 0; i < 3; i++) {
         json_t *differences = json_array_get(json_object_get(prompt, "differences"), i);

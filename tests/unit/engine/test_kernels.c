@@ -106,7 +106,7 @@ static void compare_product(const struct product *product, bool add, struct rand
     memcpy(before, out, product->rows * out_stride * sizeof *out);
 
     product->format->multiply(product->panel, product->depth, product->operands, product->in_stride, product->rows, out,
-                              out_stride, add);
+                              out_stride, add, NULL);
     for (size_t r = 0; r < product->rows; r++) {
         for (size_t c = 0; c < kernels->panel; c++) {
             double sum = add ? (double)before[r * out_stride + c] : 0.0, size = 0.0;
@@ -152,10 +152,11 @@ static void a_row_does_not_depend_on_the_tile_that_it_falls_in(void **state)
             struct product product = make_product(supported(i), format, &random, ROWS, DEPTH);
             size_t panel = supported(i)->panel;
             float *together = noise(&random, ROWS * panel), *alone = noise(&random, panel);
-            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, together, panel, false);
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, together, panel, false,
+                             NULL);
             for (size_t r = 0; r < ROWS; r++) {
                 format->multiply(product.panel, DEPTH, product.operands + r * product.in_stride, product.in_stride, 1,
-                                 alone, panel, false);
+                                 alone, panel, false, NULL);
                 assert_memory_equal(alone, together + r * panel, panel * sizeof *alone);
             }
             free(together);
@@ -184,9 +185,9 @@ static void a_second_operand_gives_back_what_the_first_one_lost(void **state)
             format->put_column(product.panel, DEPTH, c, product.weights);
         }
         format->take_rest(product.in, DEPTH, 0, DEPTH, product.operands, rest);
-        format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, once, panel, false);
+        format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, once, panel, false, NULL);
         memcpy(twice, once, panel * sizeof *once);
-        format->multiply(product.panel, DEPTH, rest, product.in_stride, 1, twice, panel, true);
+        format->multiply(product.panel, DEPTH, rest, product.in_stride, 1, twice, panel, true, NULL);
         double lost = 0.0;
         for (size_t c = 0; c < panel; c++) {
             lost = fmax(lost, fabs((double)once[c] - (double)product.in[3 * c]));
@@ -221,13 +222,14 @@ static void a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns(void **st
                 for (size_t k = 0; k < HALF; k++) {
                     for (size_t c = 0; c < panel; c++)
                         row[c] = product.weights[c * DEPTH + half * HALF + k];
-                    format->put_row(panels[half], k, row, panel);
+                    format->put_row(panels[half], HALF, k, row, panel);
                 }
             }
-            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, whole, panel, false);
+            format->multiply(product.panel, DEPTH, product.operands, product.in_stride, ROWS, whole, panel, false,
+                             NULL);
             for (size_t half = 0; half < 2; half++)
                 format->multiply(panels[half], HALF, product.operands + format->operand_bytes(half * HALF),
-                                 product.in_stride, ROWS, halves, panel, half > 0);
+                                 product.in_stride, ROWS, halves, panel, half > 0, NULL);
             assert_memory_equal(halves, whole, ROWS * panel * sizeof *whole);
             free(panels[0]);
             free(panels[1]);
@@ -240,31 +242,13 @@ static void a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns(void **st
 
 enum { KEYS = 150, WIDTH = 64 };
 
-static double share_of(const struct format *format, const struct piece *piece, size_t row, size_t key)
-{
-    if (format->floats)
-        return (double)piece->scores[row * 64 + key];
-    const uint16_t *operand =
-        (const uint16_t *)(const void *)((const char *)piece->operands + row * piece->operand_stride);
-    uint32_t bits = (uint32_t)operand[key] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return (double)value;
-}
-
 /* Goes through the first `count` of a row's keys in pieces; the others are NaN. `out` gathers what the shares weigh. */
 static void soften_in_pieces(const struct format *format, const float *keys, size_t count, size_t rows,
                              struct softmax *softmaxes, float *out)
 {
     float scores[KERNELS_TILE * 64];
-    struct piece piece = {.rows = rows,
-                          .scores = scores,
-                          .rows_so_far = softmaxes,
-                          .operand_stride = 128,
-                          .out = out,
-                          .out_stride = WIDTH,
-                          .width = WIDTH};
-    piece.operands = zeroed_lines(KERNELS_TILE * piece.operand_stride);
+    struct piece piece = {
+        .rows = rows, .scores = scores, .rows_so_far = softmaxes, .out = out, .out_stride = WIDTH, .width = WIDTH};
     for (size_t first = 0; first < KEYS; first += 64) {
         for (size_t r = 0; r < rows; r++) {
             size_t seen = count > r ? count - r : 1; /* rows of a tile see different numbers of keys */
@@ -276,12 +260,11 @@ static void soften_in_pieces(const struct format *format, const float *keys, siz
         format->share(&piece);
         for (size_t r = 0; r < rows; r++)
             for (size_t k = 0; k < 64; k++) {
-                double share = share_of(format, &piece, r, k);
+                double share = (double)scores[r * 64 + k];
                 assert_true(k < piece.counts[r] || share == 0.0);
                 out[r * WIDTH + (first + k) % WIDTH] += (float)share;
             }
     }
-    free(piece.operands);
 }
 
 static void compare_softmax(const struct kernels *kernels, const struct format *format, struct random *random,
@@ -308,9 +291,8 @@ static void compare_softmax(const struct kernels *kernels, const struct format *
         for (size_t i = 0; i < 16; i++)
             got += (double)softmaxes[r].sums[i];
         assert_near(kernels, got, sum, 2e-5 * sum);
-        double error = format == kernels->floats ? 2e-5 : 0x1p-8;
         for (size_t k = 0; k < WIDTH; k++)
-            assert_near(kernels, (double)out[r * WIDTH + k], expected[k], error * expected[k] + 1e-36);
+            assert_near(kernels, (double)out[r * WIDTH + k], expected[k], 2e-5 * expected[k] + 1e-36);
     }
     free(keys);
     free(out);
@@ -323,9 +305,166 @@ static void softmax_in_pieces_is_that_of_libm_and_gives_hidden_keys_nothing(void
     for (size_t i = 0; supported(i) != NULL; i++)
         for (size_t f = 0; f < 2; f++)
             for (size_t count = 1; count <= KEYS; count = count * 3 / 2 + 1) {
+                if (format_of(supported(i), f)->share == NULL)
+                    continue;
                 compare_softmax(supported(i), format_of(supported(i), f), &random, count, 1.0f);
                 compare_softmax(supported(i), format_of(supported(i), f), &random, count, 40.0f);
             }
+}
+
+enum { TILE = 64, TILES = 3, MOST_SIZE = 130 };
+
+/* A sequence's keys and values, as numbers and as tiles; row r of the queries sees `seen - (rows - 1 - r)` of them. */
+struct scene {
+    const struct kernels *kernels;
+    size_t size, seen, rows;
+    float *keys, *values; /* (TILES * TILE, size) */
+    float *queries;       /* (rows, size) */
+    uint8_t *key_panels[TILES], *value_panels[TILES], *operands;
+};
+
+static struct scene make_scene(const struct kernels *kernels, struct random *random, size_t size, size_t seen,
+                               size_t rows, float spread)
+{
+    const struct format *format = kernels->attention;
+    struct scene scene = {.kernels = kernels, .size = size, .seen = seen, .rows = rows};
+    scene.keys = noise(random, TILES * TILE * size);
+    scene.values = noise(random, TILES * TILE * size);
+    scene.queries = noise(random, rows * size);
+    for (size_t k = 0; k < TILES * TILE; k++) /* values of very different sizes, some of them nothing */
+        for (size_t c = 0; c < size; c++)
+            scene.values[k * size + c] *= k % 7 == 3 ? 0.0f : exp2f(-(float)(k % 5));
+    for (size_t i = 0; i < rows * size; i++)
+        scene.queries[i] *= spread / sqrtf((float)size);
+    scene.operands = zeroed_lines(rows * format->operand_bytes(size));
+    for (size_t r = 0; r < rows; r++)
+        format->take(scene.queries + r * size, size, 0, size, scene.operands + r * format->operand_bytes(size));
+    for (size_t t = 0; t < TILES; t++) {
+        scene.key_panels[t] = zeroed_lines(format->panel_bytes(size));
+        scene.value_panels[t] = zeroed_lines((size + TILE - 1) / TILE * format->panel_bytes(TILE));
+        for (size_t k = 0; k < TILE; k++) {
+            format->put_column(scene.key_panels[t], size, k, scene.keys + (t * TILE + k) * size);
+            format->put_row(scene.value_panels[t], TILE, k, scene.values + (t * TILE + k) * size, size);
+        }
+    }
+    return scene;
+}
+
+static void free_scene(struct scene *scene)
+{
+    free(scene->keys);
+    free(scene->values);
+    free(scene->queries);
+    free(scene->operands);
+    for (size_t t = 0; t < TILES; t++) {
+        free(scene->key_panels[t]);
+        free(scene->value_panels[t]);
+    }
+}
+
+static size_t seen_by(const struct scene *scene, size_t row)
+{
+    size_t hidden = scene->rows - 1 - row;
+    return scene->seen > hidden ? scene->seen - hidden : 1;
+}
+
+/* Rows first .. first + rows - 1 in one go; `out` (rows, size). */
+static void attend_scene(const struct scene *scene, size_t first, size_t rows, float *out)
+{
+    const struct format *format = scene->kernels->attention;
+    size_t stride = (scene->size + TILE - 1) / TILE * TILE;
+    struct softmax softmaxes[KERNELS_TILE];
+    float *weighed = (float *)(void *)zeroed_lines(rows * stride * sizeof *weighed);
+    struct piece piece = {
+        .rows = rows, .rows_so_far = softmaxes, .out = weighed, .out_stride = stride, .width = stride};
+
+    for (size_t r = 0; r < rows; r++)
+        softmaxes[r] = (struct softmax){.greatest = -INFINITY};
+    for (size_t t = 0; t < TILES && t * TILE < seen_by(scene, first + rows - 1); t++) {
+        for (size_t r = 0; r < rows; r++) {
+            size_t seen = seen_by(scene, first + r);
+            piece.counts[r] = seen <= t * TILE ? 0 : seen - t * TILE < TILE ? seen - t * TILE : TILE;
+        }
+        format->attend(scene->key_panels[t], scene->value_panels[t], scene->size,
+                       scene->operands + first * format->operand_bytes(scene->size), &piece);
+    }
+    for (size_t r = 0; r < rows; r++) {
+        float sum = 0.0f;
+        for (size_t i = 0; i < 16; i++)
+            sum += softmaxes[r].sums[i];
+        for (size_t c = 0; c < scene->size; c++)
+            out[r * scene->size + c] = weighed[r * stride + c] / sum;
+    }
+    free(weighed);
+}
+
+static void compare_scene(const struct scene *scene, const float *out)
+{
+    for (size_t r = 0; r < scene->rows; r++) {
+        double weights[TILES * TILE], greatest = -INFINITY, sum = 0.0;
+        for (size_t k = 0; k < seen_by(scene, r); k++) {
+            weights[k] = 0.0;
+            for (size_t c = 0; c < scene->size; c++)
+                weights[k] += (double)scene->queries[r * scene->size + c] * (double)scene->keys[k * scene->size + c];
+            greatest = fmax(greatest, weights[k]);
+        }
+        for (size_t k = 0; k < seen_by(scene, r); k++)
+            sum += weights[k] = exp(weights[k] - greatest);
+        for (size_t c = 0; c < scene->size; c++) {
+            double expected = 0.0;
+            for (size_t k = 0; k < seen_by(scene, r); k++)
+                expected += weights[k] / sum * (double)scene->values[k * scene->size + c];
+            assert_near(scene->kernels, (double)out[r * scene->size + c], expected, 2e-3);
+        }
+    }
+}
+
+static void attention_in_one_is_that_of_a_plain_loop(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 8, 47, 64, 96, MOST_SIZE};
+    struct random random = {11};
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t s = 0; supported(i)->attention->attend != NULL && s < sizeof sizes / sizeof *sizes; s++)
+            for (size_t seen = 1; seen <= TILES * TILE; seen = seen * 3 / 2 + 1) {
+                struct scene scene = make_scene(supported(i), &random, sizes[s], seen, 1 + seen % KERNELS_TILE,
+                                                seen % 2 == 0 ? 1.0f : 20.0f);
+                float out[KERNELS_TILE * MOST_SIZE];
+                attend_scene(&scene, 0, scene.rows, out);
+                compare_scene(&scene, out);
+                free_scene(&scene);
+            }
+}
+
+/* Later tokens of a tile may not be there yet, or be broken: nothing of them may get in. */
+static void a_row_in_attention_depends_on_the_keys_it_sees_alone(void **state)
+{
+    (void)state;
+    enum { SIZE = 64, SEEN = 100 };
+    struct random random = {12};
+    for (size_t i = 0; supported(i) != NULL; i++) {
+        const struct format *format = supported(i)->attention;
+        if (format->attend == NULL)
+            continue;
+        struct scene scene = make_scene(supported(i), &random, SIZE, SEEN, KERNELS_TILE, 3.0f);
+        float together[KERNELS_TILE * SIZE], alone[SIZE], broken[SIZE];
+        attend_scene(&scene, 0, scene.rows, together);
+        for (size_t k = 0; k < SIZE; k++)
+            broken[k] = NAN;
+        for (size_t r = scene.rows; r-- > 0;) {
+            for (size_t k = seen_by(&scene, r); k < TILES * TILE; k++) {
+                format->put_column(scene.key_panels[k / TILE], SIZE, k % TILE, broken);
+                format->put_row(scene.value_panels[k / TILE], TILE, k % TILE, broken, SIZE);
+            }
+            attend_scene(&scene, r, 1, alone);
+            assert_memory_equal(alone, together + r * SIZE, sizeof alone);
+        }
+        attend_scene(&scene, 0, scene.rows, together);
+        assert_true(isfinite(together[0]));
+        for (size_t r = 1; r < scene.rows; r++)
+            assert_true(isnan(together[r * SIZE]));
+        free_scene(&scene);
+    }
 }
 
 /* With up = 1 / g the gate is the logistic function, where it is steepest in the exponential. */
@@ -411,7 +550,7 @@ static void broken_numbers_stay_broken(void **state)
         kernels->gate(gate, up, gate);
         assert_true(isnan(gate[3]));
         assert_true(!isnan(gate[2]));
-        for (size_t f = 0; f < 2; f++) {
+        for (size_t f = 0; f < 2 && format_of(kernels, f)->share != NULL; f++) {
             struct softmax softmax = {.greatest = -INFINITY};
             float keys[KEYS + 64] = {0.0f, INFINITY}, out[WIDTH] = {0};
             soften_in_pieces(format_of(kernels, f), keys, 5, 1, &softmax, out);
@@ -431,6 +570,8 @@ int main(void)
         cmocka_unit_test(a_second_operand_gives_back_what_the_first_one_lost),
         cmocka_unit_test(a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns),
         cmocka_unit_test(softmax_in_pieces_is_that_of_libm_and_gives_hidden_keys_nothing),
+        cmocka_unit_test(attention_in_one_is_that_of_a_plain_loop),
+        cmocka_unit_test(a_row_in_attention_depends_on_the_keys_it_sees_alone),
         cmocka_unit_test(the_gate_is_silu_from_end_to_end),
         cmocka_unit_test(norm_is_that_of_a_plain_loop_and_shows_broken_rows),
         cmocka_unit_test(rotation_turns_pairs_half_a_head_apart),

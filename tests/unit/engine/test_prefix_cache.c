@@ -27,7 +27,8 @@ static int tear_down(void **state)
 
 static struct engine *engine_with(const struct tiny *tiny, struct exit_rule rule, enum engine_mode mode, size_t bytes)
 {
-    const struct engine_settings settings = {.rule = rule, .threads = 2, .mode = mode, .prefix_cache_bytes = bytes};
+    const struct engine_settings settings = {
+        .rule = rule, .threads = 2, .mode = mode, .cpu = cpu_asked_for(), .prefix_cache_bytes = bytes};
     struct engine *engine = NULL;
     struct error err;
     if (engine_create(&engine, &tiny->model, &tiny->heads, &settings, &err) != 0)
@@ -37,7 +38,7 @@ static struct engine *engine_with(const struct tiny *tiny, struct exit_rule rule
 
 static struct device *device_of(const struct tiny *tiny, enum engine_mode mode)
 {
-    const struct engine_settings settings = {.rule = full, .threads = 2, .mode = mode};
+    const struct engine_settings settings = {.rule = full, .threads = 2, .mode = mode, .cpu = cpu_asked_for()};
     struct device *device = NULL;
     struct error err;
     if (backend_cpu.open(&device, &tiny->model, &tiny->heads, &settings, &err) != 0)
@@ -63,7 +64,7 @@ static uint64_t ask(struct engine *engine, const int32_t *prefix, size_t length,
     uint64_t before = engine_token_layers(engine);
     struct engine_score score;
     struct error err;
-    if (engine_score(engine, &prompt, &score, &err) != 0)
+    if (engine_score(engine, &prompt, 1, &score, &err) != 0)
         fail_msg("%s", err.message);
     return engine_token_layers(engine) - before;
 }
@@ -258,7 +259,7 @@ static void compare(struct comparison *run, const struct model *model, const str
         .candidate_count = candidates.count,
         .explain = random_below(&run->random, 5) == 0,
     };
-    if (engine_score(run->warm, &prompt, warm, &err) != 0 || engine_score(run->cold, &prompt, cold, &err) != 0)
+    if (engine_score(run->warm, &prompt, 1, warm, &err) != 0 || engine_score(run->cold, &prompt, 1, cold, &err) != 0)
         fail_msg("%s", err.message);
     for (size_t i = 0; i < candidates.count; i++) {
         assert_same(&warm[i], &cold[i]);
@@ -375,7 +376,7 @@ static void check_entries(const struct prefix_cache *cache, const struct hollow 
         assert_true(entry->parent == NULL || (before == entry->parent && before != entry)); /* used no later */
         assert_true(entry->parent == NULL || entry->parent->chunk->entered >= entry->chunk->entered);
         assert_true(entry->parent == NULL || entry->parent->chunk->count == CHUNK_TOKENS);
-        assert_false(entry->in_use);
+        assert_int_equal(entry->users, 0);
         assert_ptr_equal(entry->older == NULL ? cache->oldest : entry->older->newer, entry);
         bytes += 100 + 10 * entry->chunk->entered;
         count++;
@@ -397,6 +398,30 @@ static void check_after_failure(const struct prefix_cache *cache, size_t run_unt
         assert_true(entry->chunk->entered == 0 || entry->chunk->entered != run_until);
 }
 
+enum { HELD = 3 };
+
+/* A few prefixes in use at once, brought to any depths in any order; ended, as an engine does, in the order taken. */
+static int use_prefixes(struct prefix *prefixes, struct prefix_cache *cache, struct random *random, struct error *err)
+{
+    size_t held = 1 + random_below(random, HELD);
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < held; i++) {
+        int32_t tokens[400] = {0};
+        size_t length = 1 + random_below(random, 400);
+        for (size_t j = 0; j < length; j += CHUNK_TOKENS) /* few different chunks, so that chains fork and meet */
+            tokens[j] = (int32_t)random_below(random, 3);
+        result = prefix_start(&prefixes[i], cache, tokens, length, err);
+    }
+    for (size_t layers = 2; result == 0 && layers <= 12; layers += 2 + 2 * random_below(random, 4))
+        result = prefix_run(&prefixes[random_below(random, held)], layers, err);
+    for (size_t i = 0; i < held; i++) {
+        for (size_t j = 0; j < prefixes[i].count; j++)
+            assert_ptr_equal(prefixes[i].entries[j]->chunk, prefixes[i].chunks[j]);
+        prefix_end(&prefixes[i]);
+    }
+    return result;
+}
+
 static void a_cache_stays_whole_whatever_fails(void **state)
 {
     (void)state;
@@ -404,34 +429,61 @@ static void a_cache_stays_whole_whatever_fails(void **state)
     for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) {
         struct hollow hollow = hollow_make();
         struct prefix_cache cache = {.device = &hollow.device, .layer_count = 12, .budget = budgets[b]};
-        struct prefix prefix = {0};
+        struct prefix prefixes[HELD] = {0};
         struct random random = {b};
         struct error err;
         size_t failures = 0;
 
         for (size_t step = 0; step < 500; step++) {
-            int32_t tokens[400] = {0};
-            size_t length = 1 + random_below(&random, 400);
-            for (size_t i = 0; i < length; i += CHUNK_TOKENS) /* few different chunks, so that chains fork and meet */
-                tokens[i] = (int32_t)random_below(&random, 3);
             hollow.create_fails = random_below(&random, 20) == 0;
             /* Layer 11 is nobody's depth but that of a failed run. */
             hollow.run_until = random_below(&random, 10) == 0 ? 11 : 0;
-            int result = prefix_start(&prefix, &cache, tokens, length, &err);
-            for (size_t layers = 2; result == 0 && layers <= 12; layers += 2 + 2 * random_below(&random, 4))
-                result = prefix_run(&prefix, layers, &err);
-            prefix_end(&prefix);
-            failures += result != 0;
+            failures += use_prefixes(prefixes, &cache, &random, &err) != 0;
             check_entries(&cache, &hollow);
             check_after_failure(&cache, 11);
         }
-        assert_true(failures > 20 && cache.counters.misses > 100);
-        assert_true(budgets[b] == 0 ? cache.counters.hits == 0 : cache.counters.hits > 100);
-        prefix_free(&prefix);
+        assert_true(failures > 20 && cache.counters.misses > 100 && cache.counters.hits > 100);
+        for (size_t i = 0; i < HELD; i++)
+            prefix_free(&prefixes[i]);
         prefix_cache_free(&cache);
         assert_int_equal(hollow.alive, 0);
         assert_int_equal(cache.counters.bytes, 0);
     }
+}
+
+static void prefixes_in_use_share_what_they_begin_with_and_stay_whatever_the_budget(void **state)
+{
+    (void)state;
+    struct hollow hollow = hollow_make();
+    struct prefix_cache cache = {.device = &hollow.device, .layer_count = 12, .budget = 500};
+    struct prefix a = {0}, b = {0};
+    int32_t tokens[200] = {1, 2, 3};
+    struct error err;
+
+    assert_int_equal(prefix_cache_room(&cache), 500 / (100 + 12 * 10));
+    assert_int_equal(prefix_start(&a, &cache, tokens, 200, &err), 0);
+    assert_int_equal(prefix_run(&a, 12, &err), 0);
+    tokens[150] = 9;
+    assert_int_equal(prefix_start(&b, &cache, tokens, 200, &err), 0);
+    assert_int_equal(prefix_run(&b, 2, &err), 0);
+    assert_ptr_equal(a.chunks[1], b.chunks[1]);
+    assert_ptr_not_equal(a.chunks[2], b.chunks[2]);
+    assert_int_equal(b.chunks[2]->entered, 2);
+    assert_int_equal(cache.counters.hits, 2);
+    assert_int_equal(cache.counters.deepenings, 0); /* b goes on in what a has just made */
+    assert_int_equal(cache.counters.evictions, 0);
+    assert_int_equal(cache.counters.bytes, 4 * (100 + 120) + 2 * (100 + 20));
+
+    prefix_end(&a);
+    assert_int_equal(hollow.alive, 4); /* b's own and those it shares; a's own are gone */
+    assert_int_equal(cache.counters.evictions, 2);
+    assert_int_equal(b.chunks[0]->entered, 12);
+    prefix_end(&b);
+    assert_int_equal(hollow.alive, 2);
+    check_entries(&cache, &hollow);
+    prefix_free(&a);
+    prefix_free(&b);
+    prefix_cache_free(&cache);
 }
 
 static struct prefix_entry *take(struct prefix_cache *cache, struct prefix_entry *parent, const int32_t *tokens,
@@ -555,7 +607,7 @@ static void a_prefix_that_is_not_finite_is_an_error_each_time(void **state)
     struct error err;
 
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(engine_score(engine, &prompt, &score, &err), -1);
+        assert_int_equal(engine_score(engine, &prompt, 1, &score, &err), -1);
         if (strstr(err.message, "not finite after layer 4 of 6") == NULL)
             fail_msg("%s", err.message);
         assert_int_equal(engine_prefix_counters(engine).entries, 0);
@@ -574,6 +626,7 @@ int main(void)
         cmocka_unit_test(random_histories_score_as_on_a_cold_engine_to_the_bit),
         cmocka_unit_test(that_holds_in_other_modes),
         cmocka_unit_test(a_cache_stays_whole_whatever_fails),
+        cmocka_unit_test(prefixes_in_use_share_what_they_begin_with_and_stay_whatever_the_budget),
         cmocka_unit_test(a_hash_alone_finds_nothing),
         cmocka_unit_test(after_a_failure_in_the_middle_numbers_are_those_of_a_cold_prefix),
         cmocka_unit_test(a_prefix_that_is_not_finite_is_an_error_each_time),

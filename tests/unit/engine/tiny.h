@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -38,6 +39,19 @@ static inline void tiny_free(struct tiny *tiny)
     gguf_close(tiny->gguf);
 }
 
+/* The instruction set that TEST_CPU names (./dev test --full sets it); AUTO: none. */
+static inline enum engine_cpu cpu_asked_for(void)
+{
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
+    const char *asked = getenv("TEST_CPU");
+    for (enum engine_cpu cpu = ENGINE_CPU_AUTO; asked != NULL && cpu <= ENGINE_AVX512; cpu++)
+        if (strcmp(asked, names[cpu]) == 0)
+            return cpu;
+    if (asked != NULL)
+        fail_msg("TEST_CPU is auto, scalar, avx2 or avx512, not %s", asked);
+    return ENGINE_CPU_AUTO;
+}
+
 static inline struct engine *tiny_engine_on(const struct tiny *tiny, struct exit_rule rule, size_t threads,
                                             enum engine_mode mode, enum engine_cpu cpu)
 {
@@ -51,18 +65,23 @@ static inline struct engine *tiny_engine_on(const struct tiny *tiny, struct exit
 
 static inline struct engine *tiny_engine(const struct tiny *tiny, struct exit_rule rule, size_t threads)
 {
-    return tiny_engine_on(tiny, rule, threads, ENGINE_F32, ENGINE_CPU_AUTO);
+    return tiny_engine_on(tiny, rule, threads, ENGINE_F32, cpu_asked_for());
 }
 
-/* The instruction sets that this processor has, plain C first. Returns how many. */
+/* The instruction sets that this processor has, plain C first, or the one asked for alone. Returns how many. */
 static inline size_t processors(enum engine_cpu found[3])
 {
+    enum engine_cpu asked = cpu_asked_for();
     size_t count = 0;
     for (enum engine_cpu cpu = ENGINE_SCALAR; cpu <= ENGINE_AVX512; cpu++) {
         const struct kernels *kernels;
         struct error err;
+        if (asked != ENGINE_CPU_AUTO && cpu != asked)
+            continue;
         if (kernels_pick(&kernels, cpu, &err) == 0)
             found[count++] = cpu;
+        else if (cpu == asked)
+            fail_msg("%s", err.message);
     }
     return count;
 }

@@ -58,7 +58,7 @@ static void with_epsilon_0_embeddings_equal_an_exact_recomputation(void **state)
     (void)state;
     for (size_t layers = 1; layers <= LAYERS_MAX; layers++) {
         double bound;
-        assert_true(churn(layers, 0.0f, 1500, layers, &bound) <= ROUNDING);
+        assert_true(churn(layers, 0.0f, STEPS, layers, &bound) <= ROUNDING);
         assert_true(bound <= 0);
     }
 }
@@ -70,7 +70,7 @@ static void the_error_stays_within_the_bound(void **state)
     for (size_t layers = 2; layers <= LAYERS_MAX; layers++) {
         double worst = 0, bound;
         for (size_t i = 0; i < sizeof epsilons / sizeof *epsilons; i++)
-            worst = fmax(worst, churn(layers, epsilons[i], 1500, 100 + layers, &bound));
+            worst = fmax(worst, churn(layers, epsilons[i], STEPS, 100 + layers, &bound));
         assert_true(worst > 0.1); /* much was held back, or this shows nothing */
     }
 }
@@ -79,7 +79,7 @@ static void one_layer_is_always_exact(void **state)
 {
     (void)state;
     double bound;
-    assert_true(churn(1, 0.5f, 2000, 5, &bound) <= ROUNDING);
+    assert_true(churn(1, 0.5f, STEPS, 5, &bound) <= ROUNDING);
     assert_true(bound <= 0);
 }
 
@@ -308,7 +308,7 @@ static void a_hub_that_shrinks_is_as_exact_as_a_small_node(void **state)
 {
     (void)state;
     struct error err;
-    enum { SPOKES = 4000 };
+    enum { SPOKES = 4000 / HEADRACE_SLOWDOWN };
     struct embedding *embedding = embedding_of(2, 16, 0.0f, 1);
     assert_non_null(embedding);
     add_nodes(embedding, SPOKES + 1);
@@ -334,7 +334,7 @@ static void an_event_costs_some_hundred_operations(void **state)
 {
     (void)state;
     struct error err;
-    enum { USERS = 943, ITEMS = 1682, EVENTS = 20000 };
+    enum { USERS = 943, ITEMS = 1682, EVENTS = 20000 / HEADRACE_SLOWDOWN };
     struct embedding *embedding = embedding_of(3, 64, 0.1f, 1);
     assert_non_null(embedding);
     add_nodes(embedding, USERS + ITEMS);
