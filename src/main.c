@@ -13,6 +13,7 @@ static const struct command commands[] = {
     {"broker", "the embedded broker, for demos and tests on one machine", command_broker},
     {"demo", "drives logged traffic through a worker and measures its answers", command_demo},
     {"train", "base vectors of users and items, from logged events", command_train},
+    {"snapshot", "a consistent copy of the state, also beside a worker, and back", command_snapshot},
     {"inspect", "what the store, the model and the prompt hold", command_inspect},
     {"check", "explains the effective configuration and tries what it points to", command_check},
 };

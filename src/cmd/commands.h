@@ -15,6 +15,7 @@ int command_consume(int argc, char **argv);
 int command_broker(int argc, char **argv);
 int command_demo(int argc, char **argv);
 int command_train(int argc, char **argv);
+int command_snapshot(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_check(int argc, char **argv);
 

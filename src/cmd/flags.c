@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 enum { MAX_FLAGS = 32, HELP_COLUMN = 26 };
 
 static void print_help(const struct usage *usage)
@@ -69,6 +71,8 @@ static bool take_value(const struct flag *flag, const char *value)
         return take_number(value, flag->target);
     case FLAG_DECIMAL:
         return take_decimal(value, flag->target);
+    case FLAG_TIME:
+        return clock_parse(value, flag->target);
     case FLAG_LIST: {
         struct flag_list *list = flag->target;
         const char **values = realloc(list->values, (list->count + 1) * sizeof *values);
@@ -128,7 +132,9 @@ int flags_parse(const struct usage *usage, int argc, char **argv)
         }
         const struct flag *flag = &usage->flags[found - 256];
         if (!take_value(flag, optarg)) {
-            flags_wrong(usage, "--%s: \"%s\" is not a number of 0 or more", flag->name, optarg);
+            flags_wrong(usage, "--%s: \"%s\" is not %s", flag->name, optarg,
+                        flag->kind == FLAG_TIME ? "a time: 2026-01-31T12:00:00Z, less of it, or ms since 1970"
+                                                : "a number of 0 or more");
             free_lists(usage);
             return FLAGS_WRONG;
         }

@@ -21,6 +21,7 @@ enum flag_kind {
     FLAG_TEXT,    /* const char * */
     FLAG_NUMBER,  /* int64_t, at least 0 */
     FLAG_DECIMAL, /* double, finite, at least 0 */
+    FLAG_TIME,    /* int64_t, ms since 1970: see clock_parse() */
     FLAG_LIST,    /* struct flag_list: may be given several times */
 };
 

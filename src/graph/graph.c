@@ -188,6 +188,16 @@ struct graph_memory graph_memory(const struct graph *graph)
     return memory;
 }
 
+struct store_memory graph_store_memory(const struct graph *graph)
+{
+    return store_memory(&graph->store);
+}
+
+struct store_size graph_store_size(const struct graph *graph, size_t family)
+{
+    return family < FAMILY_COUNT ? store_size(&graph->store, (enum family)family) : (struct store_size){0};
+}
+
 uint32_t graph_find_user(const struct graph *graph, struct text user_id)
 {
     return ids_find(&graph->nodes.user_ids, user_id, ids_hash(user_id));

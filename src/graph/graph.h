@@ -35,6 +35,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "graph/embedding.h"
+#include "graph/storage.h"
 #include "wire/messages.h"
 
 enum { GRAPH_NONE = UINT32_MAX };
@@ -171,6 +172,10 @@ struct graph_memory {
 
 struct graph_memory graph_memory(const struct graph *graph);
 
+/* What RocksDB takes and how it copes, all of it and by column family. */
+struct store_memory graph_store_memory(const struct graph *graph);
+struct store_size graph_store_size(const struct graph *graph, size_t family); /* name NULL: one above the last */
+
 /* GRAPH_NONE when unknown. An item can be known by its title alone, a user by the profile alone. */
 uint32_t graph_find_user(const struct graph *graph, struct text user_id);
 uint32_t graph_find_item(const struct graph *graph, struct text item_id);
@@ -210,6 +215,17 @@ size_t graph_edges_before(const struct edge *edges, size_t count, int64_t before
  * cannot be read. (The history of a user being erased is gone a moment before the rest.)
  */
 size_t graph_history(struct graph *graph, uint32_t user, int64_t before_ms, size_t limit, struct edge *out);
+
+/*
+ * A user's edges as they stood just before `before_ms`, by the times of events: of each pair the newest one earlier
+ * than that, unless it is a removal. Oldest first; *edges is the caller's to free(). What the window has taken out
+ * since is not there (graph_history_start()); what graph.max_edges_per_node took out is, as its time is not known.
+ */
+int graph_user_edges_at(struct graph *graph, uint32_t user, int64_t before_ms, struct edge **edges, size_t *count,
+                        struct error *err);
+
+/* The window has taken away what is earlier than this; 0: nothing. */
+int64_t graph_history_start(const struct graph *graph);
 
 /* The embedding f of a node, `dimension` floats; all 0 for a node without edges there. */
 void graph_user_embedding(const struct graph *graph, uint32_t user, float *out);

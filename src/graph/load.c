@@ -188,12 +188,27 @@ static struct place *sort_places(struct place *places, struct place *other, size
     return places;
 }
 
+/* Whether the edges are in order of time as they came: they nearly always are. */
+static bool came_in_time(const struct loading *loading, const struct place *sorted)
+{
+    int64_t newest_ms = INT64_MIN;
+    for (size_t i = 0; i < loading->count; i++) {
+        int64_t timestamp_ms = loading->edges[sorted[i].at].edge.timestamp_ms;
+        if (timestamp_ms < newest_ms)
+            return false;
+        newest_ms = timestamp_ms;
+    }
+    return true;
+}
+
 /* Oldest first, those of one time as they came. */
 static struct place *order_edges(const struct loading *loading, struct place *places, struct place *other)
 {
     for (size_t i = 0; i < loading->count; i++)
         places[i] = (struct place){loading->edges[i].sequence, (uint32_t)i};
     struct place *sorted = sort_places(places, other, loading->count);
+    if (came_in_time(loading, sorted))
+        return sorted;
     for (size_t i = 0; i < loading->count; i++)
         sorted[i].key = (uint64_t)loading->edges[sorted[i].at].edge.timestamp_ms;
     return sort_places(sorted, sorted == places ? other : places, loading->count);

@@ -377,17 +377,35 @@ static int reserve_embedded(struct nodes *nodes, struct pool *pool, struct error
     return embedding_reserve(nodes->embedding, embedded, pool, err);
 }
 
+static int load_user_end(struct nodes *nodes, uint32_t user, struct error *err)
+{
+    const struct user_node *node = &nodes->users[user];
+    return embed_user(nodes, user, err) != 0
+               ? -1
+               : embedding_reserve_edges(nodes->embedding, node->embedding, node->embedded, err);
+}
+
+static int load_item_end(struct nodes *nodes, uint32_t item, struct error *err)
+{
+    const struct item_node *node = &nodes->items[item];
+    return embed_item(nodes, item, err) != 0
+               ? -1
+               : embedding_reserve_edges(nodes->embedding, node->embedding, node->embedded, err);
+}
+
 static int load_embedded(struct nodes *nodes, uint32_t user, struct error *err)
 {
-    struct user_node *node = &nodes->users[user];
+    const struct user_node *node = &nodes->users[user];
+    if (node->embedded == 0)
+        return 0;
+    if (load_user_end(nodes, user, err) != 0)
+        return -1;
     for (size_t i = 0; i < node->edges.count; i++) {
         const struct edge *edge = &node->edges.at[i];
-        struct item_node *item = &nodes->items[edge->other];
+        const struct item_node *item = &nodes->items[edge->other];
         if (!is_embedded(nodes, edge))
             continue;
-        if (embed_ends(nodes, user, edge->other, err) != 0 ||
-            embedding_reserve_edges(nodes->embedding, node->embedding, node->embedded, err) != 0 ||
-            embedding_reserve_edges(nodes->embedding, item->embedding, item->embedded, err) != 0 ||
+        if ((item->embedding == GRAPH_NONE && load_item_end(nodes, edge->other, err) != 0) ||
             embedding_load_edge(nodes->embedding, node->embedding, item->embedding, err) != 0)
             return -1;
     }

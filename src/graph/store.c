@@ -11,17 +11,16 @@
 #include "graph/records.h"
 
 static const char *const family_names[FAMILY_COUNT] = {
-    [FAMILY_DEFAULT] = "default", [FAMILY_META] = "meta",       [FAMILY_IDS] = "ids",
-    [FAMILY_ITEMS] = "items",     [FAMILY_USERS] = "users",     [FAMILY_EDGES] = "edges",
-    [FAMILY_PAIRS] = "pairs",     [FAMILY_COUNTS] = "counts",   [FAMILY_OFFSETS] = "offsets",
-    [FAMILY_OUTBOX] = "outbox",   [FAMILY_VECTORS] = "vectors",
+    [FAMILY_DEFAULT] = "default", [FAMILY_META] = "meta",     [FAMILY_IDS] = "ids",         [FAMILY_ITEMS] = "items",
+    [FAMILY_USERS] = "users",     [FAMILY_EDGES] = "edges",   [FAMILY_PAIRS] = "pairs",     [FAMILY_COUNTS] = "counts",
+    [FAMILY_OFFSETS] = "offsets", [FAMILY_OUTBOX] = "outbox", [FAMILY_VECTORS] = "vectors",
 };
 
 /* RocksDB says the class of a failure in the first words of its message only. */
-static int fail(struct error *err, const char *doing, const char *directory, char *message)
+int store_fail(struct error *err, const char *doing, const char *directory, char *message)
 {
     bool retry = strncmp(message, "IO error", 8) == 0 || strstr(message, "No space") != NULL;
-    error_set(err, retry ? ERROR_RETRY : ERROR_FATAL, "%s the store %s: %.160s", doing, directory, message);
+    error_set(err, retry ? ERROR_RETRY : ERROR_FATAL, "%s the store %s: %.300s", doing, directory, message);
     rocksdb_free(message);
     return -1;
 }
@@ -77,10 +76,19 @@ static rocksdb_options_t *make_options(enum family family, rocksdb_cache_t *cach
     return options;
 }
 
+rocksdb_options_t *store_table_options(const struct store *store, enum family family)
+{
+    rocksdb_cache_t *none = make_cache(1 << 20);
+    rocksdb_options_t *options = make_options(family, none, store->memory / 2, store->compression);
+    rocksdb_cache_destroy(none);
+    return options;
+}
+
 /* The families that are there, or all of them. */
 static char *open_database(struct store *store, bool read_only, int compression)
 {
     char *message = NULL;
+    store->compression = compression;
     rocksdb_cache_t *cache = make_cache(store->memory / 2);
     const char *names[FAMILY_COUNT];
     rocksdb_options_t *options[FAMILY_COUNT];
@@ -179,7 +187,7 @@ static int open_or_explain(struct store *store, struct error *err)
     if (message == NULL)
         return 0;
     if (strstr(message, "lock ") == NULL)
-        return fail(err, "opening", store->directory, message);
+        return store_fail(err, "opening", store->directory, message);
     rocksdb_free(message);
     return error_set(err, ERROR_FATAL,
                      "the store %s is in use by another process: stop that worker, or use a command that only reads",
@@ -196,7 +204,7 @@ static int check_families(struct store *store, const char *directory, struct err
     char **names = rocksdb_list_column_families(options, directory, &count, &message);
     rocksdb_options_destroy(options);
     if (message != NULL)
-        return fail(err, "reading", directory, message);
+        return store_fail(err, "reading", directory, message);
     for (size_t i = 0; i < count && result == 0; i++) {
         int known = 0;
         while (known < FAMILY_COUNT && strcmp(names[i], family_names[known]) != 0)
@@ -323,7 +331,7 @@ int store_get(struct store *store, enum family family, struct text key, struct b
     rocksdb_pinnableslice_t *slice =
         rocksdb_get_pinned_cf(store->database, store->read, store->families[family], key.data, key.size, &message);
     if (message != NULL)
-        return fail(err, "reading", store->directory, message);
+        return store_fail(err, "reading", store->directory, message);
     *found = slice != NULL;
     buffer_clear(value);
     if (slice == NULL)
@@ -397,7 +405,7 @@ static int scan(struct store *store, enum family family, struct text prefix, con
     char *message = NULL;
     rocksdb_iter_get_error(iterator, &message);
     if (message != NULL)
-        result = fail(err, "reading", store->directory, message);
+        result = store_fail(err, "reading", store->directory, message);
 out:
     if (iterator != NULL)
         rocksdb_iter_destroy(iterator);
@@ -456,7 +464,7 @@ int store_flush(struct store *store, struct error *err)
     for (int i = 0; i < FAMILY_COUNT && message == NULL; i++)
         rocksdb_flush_cf(store->database, options, store->families[i], &message);
     rocksdb_flushoptions_destroy(options);
-    return message == NULL ? 0 : fail(err, "flushing", store->directory, message);
+    return message == NULL ? 0 : store_fail(err, "flushing", store->directory, message);
 }
 
 static uint64_t property(const struct store *store, enum family family, const char *name)
@@ -484,6 +492,11 @@ struct store_memory store_memory(const struct store *store)
     return memory;
 }
 
+const char *store_family_name(enum family family)
+{
+    return family_names[family];
+}
+
 struct store_size store_size(const struct store *store, enum family family)
 {
     return (struct store_size){
@@ -499,7 +512,7 @@ int store_write(struct store *store, struct error *err)
     rocksdb_write(store->database, store->write, store->batch, &message);
     if (message != NULL) {
         store->failed = true;
-        return fail(err, "writing to", store->directory, message);
+        return store_fail(err, "writing to", store->directory, message);
     }
     rocksdb_writebatch_clear(store->batch);
     return 0;

@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/storage.h"
 
 enum family {
     FAMILY_DEFAULT, /* RocksDB wants it; empty */
@@ -45,6 +46,7 @@ struct store {
     rocksdb_column_family_handle_t *families[FAMILY_COUNT]; /* NULL: a store of before, read only, has none of it */
     bool present[FAMILY_COUNT];                             /* before it was opened */
     size_t memory;
+    int compression;
     rocksdb_writebatch_t *batch;
     rocksdb_writeoptions_t *write;
     rocksdb_readoptions_t *read;
@@ -103,26 +105,35 @@ int store_identity(const struct store *store, struct buffer *identity, struct er
 int store_flush(struct store *store, struct error *err);
 
 /* For metrics; all 0 while the store could not be opened again. */
-struct store_memory {
-    uint64_t cache, pinned; /* bytes of blocks, and those of them in use */
-    uint64_t buffers;       /* not yet in tables */
-    uint64_t readers;       /* of open tables, outside the cache */
-    uint64_t pending;       /* that compactions have to go through */
-    uint64_t write_rate;    /* bytes a second that writers are slowed down to; 0: they are not */
-    bool stopped;           /* writers wait */
-};
-
 struct store_memory store_memory(const struct store *store);
 
-/* What a family takes on the disk, tables only, and how many keys it has, roughly. */
-struct store_size {
-    const char *name;
-    uint64_t bytes, keys;
-};
+const char *store_family_name(enum family family);
 
 struct store_size store_size(const struct store *store, enum family family);
 
 /* Writes the staged batch: all of it or, with ERROR_RETRY or ERROR_FATAL, nothing, and it is still staged. */
 int store_write(struct store *store, struct error *err);
+
+/*
+ * Bulk load of an empty family: straight into tables, which the store takes in at the end. Keys rise.  After -1 only
+ * store_bulk_abandon() is left, which is fine for a zeroed one, too.
+ */
+struct store_bulk {
+    struct store *store;
+    enum family family;
+    rocksdb_options_t *options;
+    rocksdb_envoptions_t *environment;
+    rocksdb_sstfilewriter_t *writer; /* of the last file; NULL: none is open */
+    size_t files;
+};
+
+void store_bulk_begin(struct store_bulk *bulk, struct store *store, enum family family);
+int store_bulk_put(struct store_bulk *bulk, struct text key, struct text value, struct error *err);
+int store_bulk_end(struct store_bulk *bulk, struct error *err);
+void store_bulk_abandon(struct store_bulk *bulk);
+
+/* Inside the store: what tables of a family are written with; what RocksDB's message means, which is given back. */
+rocksdb_options_t *store_table_options(const struct store *store, enum family family);
+int store_fail(struct error *err, const char *doing, const char *directory, char *message);
 
 #endif

@@ -193,6 +193,58 @@ static void a_queue_hands_over_in_order_and_never_more_than_fits(void **state)
     queue_destroy(queue);
 }
 
+static void a_time_is_read_as_it_is_written_and_in_shorter_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t wall_ms;
+    } times[] = {
+        {"1970-01-01", 0},
+        {"1970-01-01T00:00:05.000Z", 5000},
+        {"2000-02-29T12:30", 951827400000},
+        {"2024-02-29T23:59:59.5Z", 1709251199500},
+        {"2100-03-01T00:00:00Z", 4107542400000},
+        {"1998-01-31T01:00:00+01:00", 886204800000},
+        {"1998-01-30T18:30:00.25-05:30", 886204800250},
+        {"1969-12-31T23:59:59.999Z", -1},
+        {"886204800000", 886204800000},
+        {"0", 0},
+    };
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        int64_t wall_ms;
+        char text[32];
+        if (!clock_parse(times[i].text, &wall_ms))
+            fail_msg("%s is not read", times[i].text);
+        assert_int_equal(wall_ms, times[i].wall_ms);
+        clock_format(wall_ms, text);
+        assert_true(clock_parse(text, &wall_ms));
+        assert_int_equal(wall_ms, times[i].wall_ms);
+    }
+    static const char *const others[] = {"",
+                                         "now",
+                                         "2024-13-01",
+                                         "2023-02-29",
+                                         "1900-02-29",
+                                         "2024-1-1",
+                                         "2024-01-01T",
+                                         "2024-01-01T24:00",
+                                         "2024-01-01T12",
+                                         "2024-01-01T12:00:00.",
+                                         "2024-01-01Z",
+                                         "2024-01-01T12:60",
+                                         "-5",
+                                         "2024-01-01T12:00:00x",
+                                         "2024-01-01T12:00+1:00",
+                                         "99999999999999999999",
+                                         "2024-01-01T12:00:00.1234"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        int64_t wall_ms;
+        if (clock_parse(others[i], &wall_ms))
+            fail_msg("\"%s\" is no time", others[i]);
+    }
+}
+
 static void an_empty_queue_times_out(void **state)
 {
     (void)state;
@@ -304,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_queue_hands_over_in_order_and_never_more_than_fits),
         cmocka_unit_test(an_empty_queue_times_out),
         cmocka_unit_test(a_pool_does_every_task_once),
+        cmocka_unit_test(a_time_is_read_as_it_is_written_and_in_shorter_forms),
         cmocka_unit_test(a_histogram_is_within_one_percent),
         cmocka_unit_test(random_numbers_repeat),
         cmocka_unit_test(a_file_is_replaced_whole_and_read_within_its_limit),
