@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "base/arena.h"
 #include "graph/evidence.h"
 #include "graph/similar.h"
 
@@ -12,6 +13,7 @@ enum { BATCHES = 2400 / HEADRACE_SLOWDOWN, READERS = 2, SIMILAR = 30, STAY = 3, 
 struct reader {
     struct graph *graph;
     const atomic_bool *stop;
+    struct arena arena;
     size_t reads, torn;
     size_t seen_away, seen_back; /* of the user who comes and goes */
 };
@@ -55,17 +57,22 @@ static bool history_is_torn(struct graph *graph)
 }
 
 /* As the scorer goes through a candidate. */
-static bool evidence_is_broken(const struct graph *graph, uint32_t item, int64_t now_ms)
+static bool evidence_is_broken(struct reader *reader, uint32_t item, int64_t now_ms)
 {
+    const struct graph *graph = reader->graph;
     uint32_t ann = graph_find_user(graph, text_of("ann"));
     float query[16];
-    struct similar_user similar[SIMILAR];
+    struct similar_user similar[SIMILAR], voters[EVIDENCE_VOTERS];
     struct evidence evidence;
+    struct evidence_request *request;
+    struct error err;
     if (ann == GRAPH_NONE)
         return false;
     graph_user_embedding(graph, ann, query);
-    size_t count = similar_by_candidate(graph, query, ann, item, now_ms, SIMILAR, similar);
-    evidence_gather(graph, ann, item, now_ms, similar, count, &evidence);
+    arena_reset(&reader->arena);
+    if (evidence_begin(&request, graph, &(struct evidence_user){.number = ann}, now_ms, &reader->arena, &err) != 0)
+        return true;
+    size_t count = evidence_gather(request, item, &evidence, voters);
     size_t everybody = similar_global(graph, query, ann, SIMILAR, similar);
     size_t edges = (size_t)evidence.item_count;
     return count < 1 || count > 2 || everybody < 1 || everybody > 2 || edges != count + 1;
@@ -79,7 +86,7 @@ static void read_once(struct reader *reader)
     if (counts.items > 0) {
         uint32_t newest = (uint32_t)counts.items - 1;
         torn = torn || item_is_torn(graph, newest) || item_is_torn(graph, newest / 2) ||
-               evidence_is_broken(graph, newest, counts.newest_event_ms + 1);
+               evidence_is_broken(reader, newest, counts.newest_event_ms + 1);
     }
     uint32_t guest = graph_find_user(graph, text_of("guest"));
     size_t stays = 0;
@@ -148,6 +155,7 @@ static void two_readers_see_whole_batches_while_the_writer_writes(void **state)
     for (size_t i = 0; i < READERS; i++)
         pthread_join(threads[i], NULL);
     for (size_t i = 0; i < READERS; i++) {
+        arena_free(&readers[i].arena);
         print_message("reader %zu: %zu reads, the guest away in %zu\n", i, readers[i].reads, readers[i].seen_away);
         assert_int_equal(readers[i].torn, 0);
         assert_true(readers[i].seen_away > 0 && readers[i].seen_back > 0);
