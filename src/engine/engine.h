@@ -56,8 +56,8 @@ struct engine_settings {
 };
 
 /*
- * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine. A rule
- * that can fire at none of the exits is an error, and so is an instruction set that the processor lacks; exits too
+ * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine. A
+ * rule that can fire at none of the exits is an error, and so is an instruction set that the processor lacks; exits too
  * shallow for the rule's window are logged once and passed over.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,

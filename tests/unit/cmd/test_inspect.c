@@ -34,7 +34,8 @@ static int run(int (*command)(int, char **), const char *line)
     static char words[2048];
     char *arguments[MOST_ARGUMENTS];
     int argc = 0;
-    snprintf(words, sizeof words, "command --set %s --set model.path=" HEADRACE_GOLDEN "/tiny.gguf %s", state_option,
+    snprintf(words, sizeof words,
+             "command --set %s --set graph.edges=all --set model.path=" HEADRACE_GOLDEN "/tiny.gguf %s", state_option,
              line);
     for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
         arguments[argc++] = word;
