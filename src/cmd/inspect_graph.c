@@ -15,7 +15,7 @@ int inspect_open(const struct inspection *inspection, struct inspected *inspecte
     struct graph_settings settings = setup_graph(inspection->config, true);
     *inspected = (struct inspected){0};
     if (trained_open(&inspected->trained, inspection->config, err) == 0) {
-        settings.vectors = trained_vectors(&inspected->trained);
+        trained_give(&inspected->trained, &settings);
         if (graph_open(&inspected->graph, &settings, err) == 0)
             return 0;
     }
