@@ -29,10 +29,10 @@ static int print_edge(const struct graph *graph, uint32_t user, const struct edg
 
 int inspect_edges(const struct inspection *inspection, struct error *err)
 {
-    struct graph_settings settings = setup_graph(inspection->config, true);
-    struct graph *graph;
-    if (graph_open(&graph, &settings, err) != 0)
+    struct inspected inspected;
+    if (inspect_open(inspection, &inspected, err) != 0)
         return -1;
+    struct graph *graph = inspected.graph;
     struct buffer line = {0};
     int result = 0;
     graph_read_lock(graph);
@@ -45,6 +45,6 @@ int inspect_edges(const struct inspection *inspection, struct error *err)
     }
     graph_read_unlock(graph);
     buffer_free(&line);
-    graph_close(graph);
+    inspect_close(&inspected);
     return result;
 }

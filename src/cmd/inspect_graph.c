@@ -1,5 +1,5 @@
-/* inspect_graph.c - the store: all of it, one user, one item */
-#include <math.h>
+/* inspect_graph.c - the store as a whole */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,27 +7,29 @@
 #include "base/clock.h"
 #include "cmd/inspect.h"
 #include "cmd/terminal.h"
-#include "cmd/vectors.h"
 #include "graph/embedding.h"
-#include "graph/similar.h"
 
-enum {
-    MOST_PARTITIONS = 10000, /* looked for in the offsets: some may never have had a message */
-    SIMILAR_SHOWN = 10,
-    ID_WIDTH = 12,
-};
+enum { MOST_PARTITIONS = 10000 /* looked for in the offsets: some may never have had a message */ };
 
-static int open_graph(const struct inspection *inspection, struct trained *trained, struct graph **graph,
-                      struct error *err)
+int inspect_open(const struct inspection *inspection, struct inspected *inspected, struct error *err)
 {
     struct graph_settings settings = setup_graph(inspection->config, true);
-    if (trained_open(trained, inspection->config, err) != 0)
-        return -1;
-    settings.vectors = trained_vectors(trained);
-    return graph_open(graph, &settings, err);
+    *inspected = (struct inspected){0};
+    if (trained_open(&inspected->trained, inspection->config, err) == 0) {
+        trained_give(&inspected->trained, &settings);
+        if (graph_open(&inspected->graph, &settings, err) == 0)
+            return 0;
+    }
+    inspect_close(inspected);
+    return -1;
 }
 
-/* The whole store */
+void inspect_close(struct inspected *inspected)
+{
+    graph_close(inspected->graph);
+    trained_close(&inspected->trained);
+    *inspected = (struct inspected){0};
+}
 
 static bool count_letter(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
 {
@@ -50,6 +52,59 @@ static void each_offset(const struct inspection *inspection, const struct graph 
         }
 }
 
+/* How far embeddings of users may be from the exact ones, radians. */
+struct angles {
+    size_t count; /* users with an embedding */
+    double median, largest;
+};
+
+static int compare_angles(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static int find_angles(const struct graph *graph, struct angles *angles, struct error *err)
+{
+    uint64_t users = graph_counts(graph).users;
+    float *all = malloc((users + 1) * sizeof *all);
+    *angles = (struct angles){0};
+    if (all == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for %llu users", (unsigned long long)users);
+    for (uint32_t user = 0; user < users; user++) {
+        size_t count;
+        graph_user_edges(graph, user, &count);
+        if (count > 0)
+            all[angles->count++] = graph_user_angle(graph, user);
+    }
+    if (angles->count > 0) {
+        qsort(all, angles->count, sizeof *all, compare_angles);
+        angles->median = (double)all[angles->count / 2];
+        angles->largest = (double)all[angles->count - 1];
+    }
+    free(all);
+    return 0;
+}
+
+/* Tables. */
+
+static void print_row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void print_row(const char *name, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%-24s ", name);
+    vprintf(format, arguments);
+    putchar('\n');
+    va_end(arguments);
+}
+
+static void print_size(const char *name, uint64_t bytes)
+{
+    print_row(name, "%10.1f MiB", (double)bytes / (1 << 20));
+}
+
 static void print_offset(void *context, const char *topic, int32_t partition, int64_t offset)
 {
     bool *any = context;
@@ -60,304 +115,183 @@ static void print_offset(void *context, const char *topic, int32_t partition, in
     printf(" %9d %14lld\n", (int)partition, (long long)offset);
 }
 
+static void print_counts(const struct graph_counts *counts, uint64_t letters)
+{
+    char newest[32] = "none";
+    if (counts->events > 0)
+        clock_format(counts->newest_event_ms, newest);
+    print_row("events", "%llu", (unsigned long long)counts->events);
+    if (counts->late_events > 0)
+        print_row("too old for the window", "%llu", (unsigned long long)counts->late_events);
+    print_row("newest event", "%s", newest);
+    if (counts->erased_users > 0)
+        print_row("users", "%llu (and %llu erased)", (unsigned long long)(counts->users - counts->erased_users),
+                  (unsigned long long)counts->erased_users);
+    else
+        print_row("users", "%llu", (unsigned long long)counts->users);
+    print_row("items", "%llu, %llu with a title", (unsigned long long)counts->items,
+              (unsigned long long)counts->titles);
+    print_row("edges", "%llu", (unsigned long long)counts->edges);
+    print_row("dead letters waiting", "%llu", (unsigned long long)letters);
+}
+
+static void print_settings(const struct graph_settings *settings)
+{
+    static const char *const results[] = {"mean of the layers", "last layer", "weighted mean of the layers"};
+    printf("\nopened with\n");
+    print_row("like", "a rating %s %g", settings->like_inclusive ? "of at least" : "above", settings->like_threshold);
+    print_row("embeddings", "%zu layers, %zu dimensions, push threshold %g, budget %zu, seed %llu", settings->layers,
+              settings->dimension, (double)settings->push_threshold, settings->push_budget,
+              (unsigned long long)settings->seed);
+    print_row("", "%s%s, of %s edges", results[settings->result], settings->normalise ? ", normalised" : "",
+              settings->edges == GRAPH_EDGES_LIKES ? "liking" : "all");
+    if (settings->window_ms > 0)
+        print_row("window", "%.0f days", (double)settings->window_ms / 86400000.0);
+    if (settings->max_edges_per_node > 0)
+        print_row("edges a node", "at most %zu", settings->max_edges_per_node);
+    if (settings->max_nodes > 0)
+        print_row("nodes", "at most %zu", settings->max_nodes);
+}
+
+static void print_embeddings(const struct graph_counts *counts, const struct angles *angles)
+{
+    static const double degrees = 57.29577951308232;
+    printf("\nembeddings\n");
+    print_row("bound", "%g (0: just computed from the edges)", (double)counts->embedding_bound);
+    print_row("angle to the exact ones", "%.2f degrees at most for half of %zu users, %.2f for all",
+              angles->median * degrees, angles->count, angles->largest * degrees);
+    print_row("epsilon in force", "%g", (double)counts->embedding_epsilon);
+    print_row("waiting", "%llu vector operations", (unsigned long long)counts->embedding_backlog);
+    print_row("done", "%llu vector operations", (unsigned long long)counts->embedding_operations);
+}
+
+static void print_memory(const struct graph *graph)
+{
+    struct graph_memory memory = graph_memory(graph);
+    struct store_memory store = graph_store_memory(graph);
+    printf("\nin memory\n");
+    print_size("ids", memory.ids);
+    print_size("users and items", memory.nodes);
+    print_size("edges", memory.edges);
+    print_size("embeddings", memory.embeddings);
+    print_size("titles and profiles", memory.descriptions);
+    print_size("limits", memory.limits);
+    print_size("store: cache", store.cache);
+    print_size("store: not in tables", store.buffers);
+    print_size("store: open tables", store.readers);
+}
+
+static void print_families(const struct graph *graph)
+{
+    struct store_size size;
+    printf("\n%-12s %12s %14s\n", "on the disk", "keys, about", "MiB");
+    for (size_t family = 0; (size = graph_store_size(graph, family)).name != NULL; family++)
+        if (size.keys > 0 || size.bytes > 0)
+            printf("%-12s %12llu %14.1f\n", size.name, (unsigned long long)size.keys, (double)size.bytes / (1 << 20));
+}
+
+static void print_graph(const struct inspection *inspection, const struct graph *graph, uint64_t letters,
+                        const struct angles *angles)
+{
+    struct graph_counts counts = graph_counts(graph);
+    bool any = false;
+    print_row("store", "%s", graph_settings(graph)->directory);
+    print_counts(&counts, letters);
+    print_settings(graph_settings(graph));
+    print_embeddings(&counts, angles);
+    print_memory(graph);
+    print_families(graph);
+    each_offset(inspection, graph, print_offset, &any);
+    if (!any)
+        printf("\nno offsets: nothing was read from the configured topics\n");
+}
+
+/* JSON. */
+
 static void append_offset(void *context, const char *topic, int32_t partition, int64_t offset)
 {
     json_array_append_new(context, json_pack("{s:s, s:i, s:I}", "topic", topic, "partition", (int)partition,
                                              "next_offset", (json_int_t)offset));
 }
 
-static void print_graph(const struct inspection *inspection, const struct graph *graph, uint64_t letters)
+static json_t *settings_json(const struct graph_settings *settings)
 {
-    struct graph_counts counts = graph_counts(graph);
-    const struct graph_settings *settings = graph_settings(graph);
-    char newest[32] = "none";
-    if (counts.events > 0)
-        clock_format(counts.newest_event_ms, newest);
-    printf("%-24s %s\n", "store", settings->directory);
-    printf("%-24s %llu\n", "events", (unsigned long long)counts.events);
-    printf("%-24s %s\n", "newest event", newest);
-    printf("%-24s %llu", "users", (unsigned long long)(counts.users - counts.erased_users));
-    if (counts.erased_users > 0)
-        printf(" (and %llu erased)", (unsigned long long)counts.erased_users);
-    printf("\n%-24s %llu, %llu with a title\n", "items", (unsigned long long)counts.items,
-           (unsigned long long)counts.titles);
-    printf("%-24s %llu\n", "edges", (unsigned long long)counts.edges);
-    printf("%-24s %llu\n", "dead letters waiting", (unsigned long long)letters);
-    printf("%-24s %g (0: just computed from the edges)\n", "embedding bound", (double)counts.embedding_bound);
+    static const char *const results[] = {"mean", "final", "weighted"};
+    return json_pack("{s:f, s:b, s:I, s:I, s:f, s:I, s:I, s:s, s:b, s:s, s:I, s:I, s:I}", "like_threshold",
+                     settings->like_threshold, "like_inclusive", settings->like_inclusive, "layers",
+                     (json_int_t)settings->layers, "dimension", (json_int_t)settings->dimension, "push_threshold",
+                     (double)settings->push_threshold, "push_budget", (json_int_t)settings->push_budget, "seed",
+                     (json_int_t)settings->seed, "result", results[settings->result], "normalise", settings->normalise,
+                     "edges", settings->edges == GRAPH_EDGES_LIKES ? "likes" : "all", "window_ms",
+                     (json_int_t)settings->window_ms, "max_edges_per_node", (json_int_t)settings->max_edges_per_node,
+                     "max_nodes", (json_int_t)settings->max_nodes);
+}
 
-    printf("\nopened with\n");
-    printf("%-24s a rating %s %g\n", "like", settings->like_inclusive ? "of at least" : "above",
-           settings->like_threshold);
-    printf("%-24s %zu layers, %zu dimensions, push threshold %g, seed %llu\n", "embeddings", settings->layers,
-           settings->dimension, (double)settings->push_threshold, (unsigned long long)settings->seed);
-    bool any = false;
-    each_offset(inspection, graph, print_offset, &any);
-    if (!any)
-        printf("\nno offsets: nothing was read from the configured topics\n");
+static json_t *memory_json(const struct graph *graph)
+{
+    struct graph_memory memory = graph_memory(graph);
+    struct store_memory store = graph_store_memory(graph);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ids", (json_int_t)memory.ids, "nodes",
+                     (json_int_t)memory.nodes, "edges", (json_int_t)memory.edges, "embeddings",
+                     (json_int_t)memory.embeddings, "descriptions", (json_int_t)memory.descriptions, "limits",
+                     (json_int_t)memory.limits, "store_cache", (json_int_t)store.cache, "store_buffers",
+                     (json_int_t)store.buffers, "store_readers", (json_int_t)store.readers);
+}
+
+static json_t *families_json(const struct graph *graph)
+{
+    json_t *families = json_object();
+    struct store_size size;
+    for (size_t family = 0; (size = graph_store_size(graph, family)).name != NULL; family++)
+        json_object_set_new(families, size.name,
+                            json_pack("{s:I, s:I}", "keys", (json_int_t)size.keys, "bytes", (json_int_t)size.bytes));
+    return families;
+}
+
+static json_t *embeddings_json(const struct graph_counts *counts, const struct angles *angles)
+{
+    return json_pack("{s:f, s:{s:f, s:f}, s:f, s:I, s:I}", "bound", (double)counts->embedding_bound, "angle", "median",
+                     angles->median, "largest", angles->largest, "epsilon", (double)counts->embedding_epsilon,
+                     "backlog", (json_int_t)counts->embedding_backlog, "operations",
+                     (json_int_t)counts->embedding_operations);
 }
 
 static int print_graph_json(const struct inspection *inspection, const struct graph *graph, uint64_t letters,
-                            struct error *err)
+                            const struct angles *angles, struct error *err)
 {
     struct graph_counts counts = graph_counts(graph);
-    const struct graph_settings *settings = graph_settings(graph);
     json_t *offsets = json_array();
     each_offset(inspection, graph, append_offset, offsets);
     return inspect_print_json(
-        json_pack("{s:s, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:{s:f, s:b, s:I, s:I, s:f, s:I}, s:o}",
-                  "directory", settings->directory, "events", (json_int_t)counts.events, "newest_event_ms",
+        json_pack("{s:s, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "directory",
+                  graph_settings(graph)->directory, "events", (json_int_t)counts.events, "late_events",
+                  (json_int_t)counts.late_events, "newest_event_ms",
                   counts.events > 0 ? json_integer(counts.newest_event_ms) : json_null(), "users",
                   (json_int_t)(counts.users - counts.erased_users), "erased_users", (json_int_t)counts.erased_users,
                   "items", (json_int_t)counts.items, "titles", (json_int_t)counts.titles, "edges",
-                  (json_int_t)counts.edges, "dead_letters_waiting", (json_int_t)letters, "embedding_bound",
-                  (double)counts.embedding_bound, "settings", "like_threshold", settings->like_threshold,
-                  "like_inclusive", settings->like_inclusive, "layers", (json_int_t)settings->layers, "dimension",
-                  (json_int_t)settings->dimension, "push_threshold", (double)settings->push_threshold, "seed",
-                  (json_int_t)settings->seed, "offsets", offsets),
+                  (json_int_t)counts.edges, "dead_letters_waiting", (json_int_t)letters, "settings",
+                  settings_json(graph_settings(graph)), "embeddings", embeddings_json(&counts, angles), "memory",
+                  memory_json(graph), "families", families_json(graph), "offsets", offsets),
         err);
 }
 
 int inspect_graph(const struct inspection *inspection, struct error *err)
 {
-    struct trained trained = {0};
-    struct graph *graph = NULL;
+    struct inspected inspected;
+    struct angles angles;
     uint64_t letters = 0;
-    int result = open_graph(inspection, &trained, &graph, err);
-    if (result == 0)
-        result = graph_each_outbox(graph, count_letter, &letters, err);
-    if (result == 0) {
-        graph_read_lock(graph);
-        if (inspection->json)
-            result = print_graph_json(inspection, graph, letters, err);
-        else
-            print_graph(inspection, graph, letters);
-        graph_read_unlock(graph);
-    }
-    graph_close(graph);
-    trained_close(&trained);
-    return result;
-}
-
-/* One node */
-
-/* A user or an item and what is said of it; events are a user's history or an item's edges, newest first. */
-struct node {
-    const struct graph *graph;
-    bool is_user;
-    struct text id, title;
-    const struct attribute *attributes;
-    size_t attribute_count;
-    size_t edges, likes, dislikes;
-    struct edge *events;
-    size_t event_count;
-    struct similar_user similar[SIMILAR_SHOWN];
-    size_t similar_count;
-};
-
-static const char *verdict_name(int verdict)
-{
-    return verdict > 0 ? "like" : verdict < 0 ? "dislike" : "neutral";
-}
-
-/* As evidence has it. */
-static double smoothed_like_rate(const struct node *node)
-{
-    return (double)(node->likes + 1) / (double)(node->edges + 2);
-}
-
-static void count_verdicts(struct node *node, const struct edge *edges, size_t count)
-{
-    node->edges = count;
-    for (size_t i = 0; i < count; i++) {
-        node->likes += edges[i].verdict == VERDICT_LIKE;
-        node->dislikes += edges[i].verdict == VERDICT_DISLIKE;
-    }
-}
-
-static void describe_other(const struct node *node, const struct edge *edge, struct text *id, struct text *title)
-{
-    *title = (struct text){0};
-    if (!node->is_user) {
-        *id = graph_user_id(node->graph, edge->other);
-        return;
-    }
-    const struct attribute *attributes;
-    size_t count;
-    *id = graph_item_id(node->graph, edge->other);
-    graph_item(node->graph, edge->other, title, &attributes, &count);
-}
-
-static void print_events(const struct node *node)
-{
-    if (node->event_count == 0)
-        return;
-    printf("\n%-25s%-*s %-9s %-9s %s\n", node->is_user ? "newest events" : "newest edges", ID_WIDTH,
-           node->is_user ? "item" : "user", "kind", "verdict", node->is_user ? "value   title" : "value");
-    for (size_t i = 0; i < node->event_count; i++) {
-        const struct edge *edge = &node->events[i];
-        struct text id, title;
-        char date[32], value[32] = "";
-        clock_format(edge->timestamp_ms, date);
-        describe_other(node, edge, &id, &title);
-        if (!isnan(edge->value))
-            snprintf(value, sizeof value, "%g", (double)edge->value);
-        printf("%-25s", date);
-        terminal_print(id, ID_WIDTH);
-        printf(" %-9s %-9s %s", interaction_kind_name(edge->kind), verdict_name(edge->verdict), value);
-        if (node->is_user) {
-            printf("%*s", (int)(8 - strlen(value)), "");
-            terminal_print(title.data != NULL ? title : text_of("(no title)"), 0);
-        }
-        putchar('\n');
-    }
-}
-
-static void print_node(const struct node *node)
-{
-    printf("%-16s", node->is_user ? "user" : "item");
-    terminal_print(node->id, 0);
-    if (!node->is_user) {
-        printf("\n%-16s", "title");
-        terminal_print(node->title.data != NULL ? node->title : text_of("(none)"), 0);
-    }
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        putchar('\n');
-        terminal_print(node->attributes[i].name, 15);
-        putchar(' ');
-        terminal_print(node->attributes[i].value, 0);
-    }
-    printf("\n%-16s%zu: %zu likes, %zu dislikes, %zu neutral\n", "edges", node->edges, node->likes, node->dislikes,
-           node->edges - node->likes - node->dislikes);
-    printf("%-16s%.4f (smoothed: likes + 1 of edges + 2)\n", "like rate", smoothed_like_rate(node));
-    print_events(node);
-    if (node->similar_count > 0)
-        printf("\n%-*s %s\n", ID_WIDTH, "similar user", "cosine");
-    for (size_t i = 0; i < node->similar_count; i++) {
-        terminal_print(graph_user_id(node->graph, node->similar[i].user), ID_WIDTH);
-        printf(" %.4f\n", (double)node->similar[i].cosine);
-    }
-}
-
-static json_t *events_json(const struct node *node)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < node->event_count; i++) {
-        const struct edge *edge = &node->events[i];
-        struct text id, title;
-        describe_other(node, edge, &id, &title);
-        json_t *event = json_pack("{s:I, s:o, s:s, s:s, s:o}", "timestamp", (json_int_t)edge->timestamp_ms,
-                                  node->is_user ? "item_id" : "user_id", inspect_json_text(id), "kind",
-                                  interaction_kind_name(edge->kind), "verdict", verdict_name(edge->verdict), "value",
-                                  isnan(edge->value) ? json_null() : json_real((double)edge->value));
-        if (node->is_user)
-            json_object_set_new(event, "title", inspect_json_text(title));
-        json_array_append_new(list, event);
-    }
-    return list;
-}
-
-static json_t *node_json(const struct node *node)
-{
-    json_t *attributes = json_object();
-    for (size_t i = 0; i < node->attribute_count; i++) {
-        struct text name = node->attributes[i].name;
-        char key[ATTRIBUTE_NAME_LIMIT + 1];
-        snprintf(key, sizeof key, TEXT_FORMAT, TEXT_ARGS(name));
-        json_object_set_new(attributes, key, inspect_json_text(node->attributes[i].value));
-    }
-    json_t *document = json_pack("{s:o, s:o, s:I, s:I, s:I, s:f, s:o}", node->is_user ? "user_id" : "item_id",
-                                 inspect_json_text(node->id), node->is_user ? "profile" : "attributes", attributes,
-                                 "edges", (json_int_t)node->edges, "likes", (json_int_t)node->likes, "dislikes",
-                                 (json_int_t)node->dislikes, "smoothed_like_rate", smoothed_like_rate(node),
-                                 node->is_user ? "newest_events" : "newest_edges", events_json(node));
-    if (!node->is_user) {
-        json_object_set_new(document, "title", inspect_json_text(node->title));
-        return document;
-    }
-    json_t *similar = json_array();
-    for (size_t i = 0; i < node->similar_count; i++)
-        json_array_append_new(similar, json_pack("{s:o, s:f}", "user_id",
-                                                 inspect_json_text(graph_user_id(node->graph, node->similar[i].user)),
-                                                 "cosine", (double)node->similar[i].cosine));
-    json_object_set_new(document, "similar_users", similar);
-    return document;
-}
-
-static int print_as_asked(const struct inspection *inspection, const struct node *node, struct error *err)
-{
-    if (inspection->json)
-        return inspect_print_json(node_json(node), err);
-    print_node(node);
-    return 0;
-}
-
-static int show_user(const struct inspection *inspection, struct graph *graph, struct node *node, struct error *err)
-{
-    uint32_t user = graph_find_user(graph, node->id);
-    if (user == GRAPH_NONE)
-        return error_set(err, ERROR_BAD_INPUT, "user \"%.100s\" is unknown to the store %.100s", inspection->operand,
-                         graph_settings(graph)->directory);
-    graph_user(graph, user, &node->attributes, &node->attribute_count);
-    size_t count;
-    const struct edge *edges = graph_user_edges(graph, user, &count);
-    count_verdicts(node, edges, graph_edges_before(edges, count, inspection->at_ms));
-    node->event_count = graph_history(graph, user, inspection->at_ms, inspection->limit, node->events);
-
-    float query[GRAPH_DIMENSION_LIMIT];
-    graph_user_embedding(graph, user, query);
-    if (count > 0) /* without edges there is no embedding, and everybody is at the same distance */
-        node->similar_count = similar_global(graph, query, user, SIMILAR_SHOWN, node->similar);
-    return print_as_asked(inspection, node, err);
-}
-
-static int show_item(const struct inspection *inspection, struct graph *graph, struct node *node, struct error *err)
-{
-    uint32_t item = graph_find_item(graph, node->id);
-    if (item == GRAPH_NONE)
-        return error_set(err, ERROR_BAD_INPUT, "item \"%.100s\" is unknown to the store %.100s", inspection->operand,
-                         graph_settings(graph)->directory);
-    graph_item(graph, item, &node->title, &node->attributes, &node->attribute_count);
-    size_t count;
-    const struct edge *edges = graph_item_edges(graph, item, &count);
-    count = graph_edges_before(edges, count, inspection->at_ms);
-    count_verdicts(node, edges, count);
-    while (node->event_count < inspection->limit && node->event_count < count) {
-        node->events[node->event_count] = edges[count - 1 - node->event_count];
-        node->event_count++;
-    }
-    return print_as_asked(inspection, node, err);
-}
-
-static int inspect_node(const struct inspection *inspection, bool is_user, struct error *err)
-{
-    struct trained trained = {0};
-    struct graph *graph = NULL;
-    struct node node = {.is_user = is_user, .id = text_of(inspection->operand)};
-    int result = open_graph(inspection, &trained, &graph, err);
-    if (result != 0) {
-        trained_close(&trained);
-        return result;
-    }
-    node.graph = graph;
-    node.events = calloc(inspection->limit + 1, sizeof *node.events);
+    if (inspect_open(inspection, &inspected, err) != 0)
+        return -1;
+    struct graph *graph = inspected.graph;
+    int result = graph_each_outbox(graph, count_letter, &letters, err);
     graph_read_lock(graph);
-    if (node.events == NULL)
-        result = error_set(err, ERROR_FATAL, "out of memory for %zu events", inspection->limit);
-    else
-        result = (is_user ? show_user : show_item)(inspection, graph, &node, err);
+    if (result == 0)
+        result = find_angles(graph, &angles, err);
+    if (result == 0 && inspection->json)
+        result = print_graph_json(inspection, graph, letters, &angles, err);
+    else if (result == 0)
+        print_graph(inspection, graph, letters, &angles);
     graph_read_unlock(graph);
-    free(node.events);
-    graph_close(graph);
-    trained_close(&trained);
+    inspect_close(&inspected);
     return result;
-}
-
-int inspect_user(const struct inspection *inspection, struct error *err)
-{
-    return inspect_node(inspection, true, err);
-}
-
-int inspect_item(const struct inspection *inspection, struct error *err)
-{
-    return inspect_node(inspection, false, err);
 }

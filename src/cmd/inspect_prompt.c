@@ -153,7 +153,7 @@ int inspect_prompt(const struct inspection *inspection, struct error *err)
     int result = setup_prompt(inspection->config, &view.answering, err);
     if (result == 0)
         result = trained_open(&view.trained, inspection->config, err);
-    settings.vectors = trained_vectors(&view.trained);
+    trained_give(&view.trained, &settings);
     if (result == 0)
         result = graph_open(&view.graph, &settings, err);
     if (result == 0)

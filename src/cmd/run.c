@@ -90,7 +90,7 @@ static int start(struct worker *worker, struct error *err)
     struct graph_settings graph = setup_graph(config, !ingests);
     if (trained_open(&worker->trained, config, err) != 0)
         return -1;
-    graph.vectors = trained_vectors(&worker->trained);
+    trained_give(&worker->trained, &graph);
     if (codec_create(&worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
         return -1;
     if (ingests && start_materialiser(worker, err) != 0)

@@ -34,7 +34,7 @@ static int open_session(struct session *session, bool explain, struct error *err
     struct graph_settings settings = setup_graph(session->config, true);
     if (trained_open(&session->trained, session->config, err) != 0)
         return -1;
-    settings.vectors = trained_vectors(&session->trained);
+    trained_give(&session->trained, &settings);
     if (graph_open(&session->graph, &settings, err) != 0 ||
         setup_answering(session->config, &session->answering, err) != 0)
         return -1;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "graph/similar.h"
 
 struct ids_of_file {
     const struct gguf *gguf;
@@ -50,22 +51,44 @@ static int load(struct trained *trained, const char *path, struct error *err)
     return 0;
 }
 
+static int open_titles(struct trained *trained, const struct config *config, struct error *err)
+{
+    const char *path = config_text(config, "model.path");
+    if (*path == '\0')
+        return error_set(err, ERROR_BAD_INPUT,
+                         "graph.similar text goes by a model's token vectors: name the file in model.path");
+    return titles_open(&trained->titles, path, (size_t)config_integer(config, "graph.dimension"), err);
+}
+
 int trained_open(struct trained *trained, const struct config *config, struct error *err)
 {
     const char *path = config_text(config, "graph.vectors");
-    if (*path == '\0' || load(trained, path, err) == 0)
-        return 0;
-    return error_wrap(err, "graph.vectors");
+    size_t similar = config_choice(config, "graph.similar");
+    if (*path != '\0' && load(trained, path, err) != 0)
+        return error_wrap(err, "graph.vectors");
+    if (*path == '\0' && similar == SIMILAR_FM)
+        return error_set(
+            err, ERROR_BAD_INPUT,
+            "graph.similar fm goes by trained vectors: name the file of headrace train graph --model fm in "
+            "graph.vectors");
+    return similar == SIMILAR_TEXT ? open_titles(trained, config, err) : 0;
 }
 
 void trained_close(struct trained *trained)
 {
     graph_vectors_free(&trained->vectors);
     gguf_close(trained->gguf);
+    titles_close(trained->titles);
     *trained = (struct trained){0};
 }
 
-const struct graph_vectors *trained_vectors(const struct trained *trained)
+void trained_give(const struct trained *trained, struct graph_settings *settings)
 {
-    return trained->gguf == NULL ? NULL : &trained->vectors;
+    if (trained->gguf != NULL)
+        settings->vectors = &trained->vectors;
+    if (trained->titles == NULL)
+        return;
+    settings->title_vector = titles_vector;
+    settings->title_context = trained->titles;
+    settings->title_version = titles_version(trained->titles);
 }

@@ -92,9 +92,9 @@ const struct config_option config_options[] = {
            "A node tells its neighbours of a change above this share of its norm (0: of every one)", 0, 1),
     INTEGER("graph.push_budget", "256",
             "Vectors that a change of an edge may make us touch, the rest waits (0: no limit)", 0, 1 << 20),
-    CHOICE("graph.similar", "candidate",
-           "Similar users in the prompt: of those who know the candidate, or of all (global)", "none", "candidate",
-           "global"),
+    /* fm: by trained vectors, graph.vectors; text: by the model's vectors of titles */
+    CHOICE("graph.similar", "candidate", "Similar users in the prompt: of the candidate's, or (the last 3) of all",
+           "none", "candidate", "global", "fm", "text"),
     INTEGER("graph.similar_users", "4", "How many of them", 0, 64),
     INTEGER("graph.seed", "1", "Seed of the base embeddings", 0, INT64_MAX),
     TEXT("graph.vectors", "", "File of trained base embeddings, from headrace train graph (empty: none)"),

@@ -5,6 +5,7 @@
 
 #include "graph/similar_table.h"
 #include "graph/state.h"
+#include "graph/vectors.h"
 
 /* Cosine of a user who has no embedding. */
 static const double NOBODY = -2.0;
@@ -150,4 +151,80 @@ size_t similar_global(const struct graph *graph, const float *query, uint32_t se
         rank_hits(&ranking, query, self, hits, count);
     free(hits);
     return ranking.count;
+}
+
+static const float *trained_row(const struct graph *graph, uint32_t user)
+{
+    return graph_vectors_find(graph->settings.vectors, VECTORS_USERS, graph_user_id(graph, user));
+}
+
+size_t similar_by_vectors(const struct graph *graph, uint32_t user, size_t k, struct similar_user *out)
+{
+    struct ranking ranking = {graph, INT64_MAX, out, 0, k};
+    size_t n = graph->settings.dimension;
+    if (graph->settings.vectors == NULL || user == GRAPH_NONE || k == 0)
+        return 0;
+    const float *query = trained_row(graph, user);
+    if (query == NULL || is_zero(query, n))
+        return 0;
+    uint64_t users = graph_counts(graph).users;
+    for (uint32_t other = 0; other < users; other++) {
+        const float *row = other == user ? NULL : trained_row(graph, other);
+        if (row != NULL && !is_zero(row, n))
+            rank(&ranking, (struct similar_user){other, embedding_cosine(query, row, n), 0});
+    }
+    return ranking.count;
+}
+
+/* (items, n); zeros where there is no title, or none that has a vector. NULL: no memory. */
+static float *read_titles(const struct graph *graph)
+{
+    const struct graph_settings *settings = &graph->settings;
+    uint64_t items = graph_counts(graph).items;
+    float *titles = calloc(items + 1, settings->dimension * sizeof *titles);
+    for (uint32_t item = 0; item < items && titles != NULL; item++) {
+        struct text title;
+        const struct attribute *attributes;
+        size_t attribute_count;
+        float *row = titles + item * settings->dimension;
+        graph_item(graph, item, &title, &attributes, &attribute_count);
+        if (title.data != NULL && !settings->title_vector(settings->title_context, title, row))
+            memset(row, 0, settings->dimension * sizeof *row);
+    }
+    return titles;
+}
+
+static void sum_titles(const struct graph *graph, const float *titles, uint32_t user, int64_t before_ms, float *out)
+{
+    size_t count, n = graph->settings.dimension;
+    const struct edge *edges = graph_user_edges(graph, user, &count);
+    count = graph_edges_before(edges, count, before_ms);
+    memset(out, 0, n * sizeof *out);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < n; j++)
+            out[j] += titles[edges[i].other * n + j];
+}
+
+int similar_by_titles(const struct graph *graph, uint32_t user, int64_t before_ms, size_t k, struct similar_user *out,
+                      size_t *count, struct error *err)
+{
+    struct ranking ranking = {graph, before_ms, out, 0, k};
+    float query[GRAPH_DIMENSION_LIMIT], sum[GRAPH_DIMENSION_LIMIT];
+    size_t n = graph->settings.dimension;
+    *count = 0;
+    if (graph->settings.title_vector == NULL || user == GRAPH_NONE || k == 0)
+        return 0;
+    float *titles = read_titles(graph);
+    if (titles == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for the vectors of all titles");
+    sum_titles(graph, titles, user, before_ms, query);
+    uint64_t users = is_zero(query, n) ? 0 : graph_counts(graph).users;
+    for (uint32_t other = 0; other < users; other++) {
+        sum_titles(graph, titles, other, before_ms, sum);
+        if (other != user && !is_zero(sum, n))
+            rank(&ranking, (struct similar_user){other, embedding_cosine(query, sum, n), 0});
+    }
+    free(titles);
+    *count = ranking.count;
+    return 0;
 }

@@ -29,7 +29,7 @@
 
 #include "graph/graph.h"
 
-enum similar_mode { SIMILAR_NONE, SIMILAR_CANDIDATE, SIMILAR_GLOBAL };
+enum similar_mode { SIMILAR_NONE, SIMILAR_CANDIDATE, SIMILAR_GLOBAL, SIMILAR_FM, SIMILAR_TEXT };
 
 enum {
     SIMILAR_RATERS = 2048, /* of one candidate that are looked at */
@@ -39,7 +39,7 @@ enum {
 struct similar_user {
     uint32_t user;
     double cosine;
-    int8_t verdict; /* CANDIDATE: of the candidate; GLOBAL: 0 */
+    int8_t verdict; /* CANDIDATE: of the candidate; else 0 */
 };
 
 /* What the candidates of one request share: they are known to much the same users, whose cosines are kept. */
@@ -69,5 +69,20 @@ size_t similar_by_candidate(struct similar_search *search, uint32_t item, size_t
 
 /* With graph_settings.similar_table a pass over the table, else over all embeddings; the answer is the same. */
 size_t similar_global(const struct graph *graph, const float *query, uint32_t self, size_t k, struct similar_user *out);
+
+/*
+ * For comparison, offline: of all users, by other vectors than the embeddings; ties as above. All users are gone
+ * through.
+ *
+ * FM: by their rows in graph_settings.vectors, as they were trained (headrace train graph --model fm). Who has none is
+ * not returned, and is similar to nobody.
+ *
+ * TEXT: by the sum of the title vectors of the items that they have edges to, earlier than `before_ms`. The titles'
+ * vectors are made anew in each call, by graph_settings.title_vector(), which must bear that beside the writer's calls.
+ * -1 with ERROR_FATAL: no memory.
+ */
+size_t similar_by_vectors(const struct graph *graph, uint32_t user, size_t k, struct similar_user *out);
+int similar_by_titles(const struct graph *graph, uint32_t user, int64_t before_ms, size_t k, struct similar_user *out,
+                      size_t *count, struct error *err);
 
 #endif

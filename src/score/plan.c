@@ -8,7 +8,7 @@
 
 #include "graph/records.h"
 
-enum { SIMILAR_HISTORY = 5 }; /* events shown of each user that is similar over all (SIMILAR_GLOBAL) */
+enum { SIMILAR_HISTORY = 5 }; /* events shown of each user that is similar over all, not by the candidate */
 
 /*
  * A full history gives up its oldest events so many at a time: its beginning, and with it all that the engine has kept
@@ -193,6 +193,27 @@ static int tell_inline_history(struct planning *planning, size_t *known, struct 
     return take_inline_history(planning, order, earlier, err);
 }
 
+static int find_similar_users(struct planning *planning, size_t wanted, struct similar_user *similar, size_t *count,
+                              struct error *err)
+{
+    const struct graph *graph = planning->graph;
+    *count = 0;
+    switch (planning->settings->similar_mode) {
+    case SIMILAR_NONE:
+    case SIMILAR_CANDIDATE:
+        break;
+    case SIMILAR_GLOBAL:
+        *count = similar_global(graph, planning->query, planning->user, wanted, similar);
+        break;
+    case SIMILAR_FM:
+        *count = similar_by_vectors(graph, planning->user, wanted, similar);
+        break;
+    case SIMILAR_TEXT:
+        return similar_by_titles(graph, planning->user, planning->request->timestamp_ms, wanted, similar, count, err);
+    }
+    return 0;
+}
+
 static int tell_similar_users(struct planning *planning, struct error *err)
 {
     size_t wanted = planning->settings->similar_users;
@@ -200,7 +221,9 @@ static int tell_similar_users(struct planning *planning, struct error *err)
     struct prompt_similar *told = arena_allocate_array(planning->arena, wanted + 1, sizeof *told);
     if (similar == NULL || told == NULL)
         return out_of_memory(err);
-    size_t count = similar_global(planning->graph, planning->query, planning->user, wanted, similar);
+    size_t count;
+    if (find_similar_users(planning, wanted, similar, &count, err) != 0)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         size_t known;
         if (tell_history(planning, similar[i].user, SIMILAR_HISTORY, &told[i].events, &told[i].event_count, &known,
@@ -248,7 +271,7 @@ static int plan_user(struct planning *planning, struct error *err)
         tell_inline_history(planning, &known, err) != 0)
         return -1;
     plan->cold_user = known < planning->settings->history_min;
-    if (planning->settings->similar_mode == SIMILAR_GLOBAL && tell_similar_users(planning, err) != 0)
+    if (tell_similar_users(planning, err) != 0)
         return -1;
     const struct evidence_user user = {planning->user, planning->query, planning->events, planning->event_count};
     return evidence_begin(&planning->evidence, planning->graph, &user, planning->request->timestamp_ms, planning->arena,

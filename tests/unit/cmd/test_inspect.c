@@ -181,6 +181,30 @@ static void graph_counts_what_the_store_holds(void **state)
     expect(out, "1970-01-01T00:00:05.000Z");
 }
 
+static void graph_tells_of_embeddings_memory_and_disk(void **state)
+{
+    (void)state;
+    json_t *document = run_json("graph --json");
+    const json_t *embeddings = json_object_get(document, "embeddings");
+    assert_float_equal(json_real_value(json_object_get(embeddings, "bound")), 0, 0); /* just computed */
+    assert_float_equal(json_real_value(json_object_get(embeddings, "epsilon")), 0.1, 1e-6);
+    assert_float_equal(json_real_value(json_object_get(json_object_get(embeddings, "angle"), "largest")), 0, 0);
+    assert_int_equal(number(embeddings, "backlog"), 0);
+    assert_true(number(embeddings, "operations") > 0);
+    const json_t *memory = json_object_get(document, "memory");
+    static const char *const kinds[] = {"ids", "nodes", "edges", "embeddings", "descriptions", "store_buffers"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        assert_true(number(memory, kinds[i]) > 0);
+    const json_t *families = json_object_get(document, "families");
+    assert_int_equal(number(json_object_get(families, "pairs"), "keys"), 5);
+    json_decref(document);
+    assert_int_equal(run(command_inspect, "graph"), EXIT_FINE);
+    expect(out, "epsilon in force         0.1");
+    expect(out, "0.00 for all");
+    expect(out, "in memory");
+    expect(out, "pairs                   5");
+}
+
 static void a_user_shows_profile_history_and_similar_users(void **state)
 {
     (void)state;
@@ -190,7 +214,7 @@ static void a_user_shows_profile_history_and_similar_users(void **state)
     expect(out, "0.5000"); /* 1 + 1 of 2 + 2 */
     expect(out, "(no title)");
     expect(out, "similar user");
-    json_t *document = run_json("user u1 --json --limit 1");
+    json_t *document = run_json("user u1 --json --limit 1 --set graph.edges=all");
     const json_t *events = json_object_get(document, "newest_events");
     assert_int_equal(json_array_size(events), 1);
     assert_string_equal(json_string_value(json_object_get(json_array_get(events, 0), "item_id")), "i3");
@@ -198,18 +222,103 @@ static void a_user_shows_profile_history_and_similar_users(void **state)
     json_decref(document);
 }
 
-static void only_what_happened_before_at_counts(void **state)
+static void only_what_happened_before_counts(void **state)
 {
     (void)state;
-    json_t *document = run_json("user u1 --json --at 2000"); /* a tie is not earlier */
+    json_t *document = run_json("user u1 --json --as-of 2000"); /* a tie is not earlier */
     assert_int_equal(number(document, "edges"), 1);
-    assert_int_equal(json_array_size(json_object_get(document, "newest_events")), 1);
+    assert_int_equal(number(document, "as_of"), 2000);
+    assert_int_equal(json_array_size(json_object_get(document, "newest_edges_then")), 1);
     json_decref(document);
-    document = run_json("item i1 --json --at 5000");
+    document = run_json("item i1 --json --as-of 1970-01-01T00:00:05Z");
     assert_int_equal(number(document, "edges"), 1);
     assert_int_equal(number(document, "likes"), 1);
     assert_int_equal(number(document, "dislikes"), 0);
     json_decref(document);
+}
+
+/* i1 is rated again, i2 taken back. */
+static int fill_past(char option[300], const char *name)
+{
+    char store[280];
+    snprintf(store, sizeof store, "%s/%s", directory, name);
+    snprintf(option, 300, "--set state.dir=%s", store);
+    const struct graph_settings settings = {
+        .directory = store, .like_threshold = 4, .like_inclusive = true, .layers = 3, .dimension = 64};
+    struct graph *graph;
+    struct error err;
+    check_result(graph_open(&graph, &settings, &err), &err);
+    struct interaction removal = {.user_id = text_of("u1"),
+                                  .item_id = text_of("i2"),
+                                  .timestamp_ms = 86400000 * INT64_C(5),
+                                  .kind = INTERACTION_REMOVE};
+    rate(graph, "u1", "i1", 86400000 * INT64_C(1), 5);
+    rate(graph, "u1", "i2", 86400000 * INT64_C(2), 4);
+    rate(graph, "u1", "i1", 86400000 * INT64_C(4), 1);
+    check_result(graph_put_interaction(graph, &removal, &err), &err);
+    check_result(graph_commit(graph, &err), &err);
+    graph_close(graph);
+    return 0;
+}
+
+static void a_user_of_the_past_has_the_edges_of_then(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *flags;
+        int edges, likes;
+    } times[] = {
+        {"--as-of 1970-01-02", 0, 0}, {"--as-of 1970-01-02T00:00:00.001Z", 1, 1},
+        {"--as-of 1970-01-04", 2, 2}, {"--as-of 1970-01-06", 2, 1},
+        {"--as-of 1970-01-07", 1, 0}, {"", 1, 0},
+    };
+    char option[300], line[500];
+    fill_past(option, "past");
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        snprintf(line, sizeof line, "user u1 --json %s %s", times[i].flags, option);
+        json_t *document = run_json(line);
+        assert_int_equal(number(document, "edges"), times[i].edges);
+        assert_int_equal(number(document, "likes"), times[i].likes);
+        json_decref(document);
+    }
+    snprintf(line, sizeof line, "user u1 --as-of 1970-01-06 %s", option);
+    assert_int_equal(run(command_inspect, line), EXIT_FINE);
+    expect(out, "as of           1970-01-06T00:00:00.000Z");
+    expect(out, "newest edges then");
+    expect_not(out, "the window has taken");
+    snprintf(line, sizeof line, "user u1 --as-of 1970-01-06 %s --set graph.window_days=2", option);
+    assert_int_equal(run(command_inspect, line), EXIT_FINE);
+    expect(out, "the window has taken away what is earlier than 1970-01-04T00:00:00.000Z");
+    expect(out, "1: 0 likes, 1 dislikes");
+    snprintf(line, sizeof line, "item i2 --as-of 1970-01-06 %s", option);
+    assert_int_equal(run(command_inspect, line), EXIT_FINE);
+    expect(out, "removed since are not known");
+}
+
+static void similar_users_are_of_all_or_of_those_who_know_an_item(void **state)
+{
+    (void)state;
+    json_t *document = run_json("similar u1 --json --set graph.edges=all");
+    const json_t *users = json_object_get(document, "similar_users");
+    assert_int_equal(json_array_size(users), 2);
+    const json_t *first = json_array_get(users, 0), *second = json_array_get(users, 1);
+    assert_string_equal(json_string_value(json_object_get(first, "user_id")), "u2");
+    assert_int_equal(number(first, "edges"), 2);
+    assert_int_equal(number(first, "shared_items"), 1);
+    assert_int_equal(number(first, "newest_edge_ms"), 4000);
+    assert_true(json_real_value(json_object_get(first, "cosine")) >=
+                json_real_value(json_object_get(second, "cosine")));
+    json_decref(document);
+    document = run_json("similar u1 --item i1 --json --limit 1 --set graph.edges=all --as-of 4000");
+    users = json_object_get(document, "similar_users");
+    assert_int_equal(json_array_size(users), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(users, 0), "verdict")), "like");
+    json_decref(document);
+    assert_int_equal(run(command_inspect, "similar u1 --item i1 --set graph.edges=all"), EXIT_FINE);
+    expect(out, "the users of item i1");
+    expect(out, "dislike");
+    assert_int_equal(run(command_inspect, "similar u1 --item i3"), EXIT_FINE);
+    expect(out, "nobody");
 }
 
 static void an_item_shows_title_attributes_and_newest_edges(void **state)
@@ -267,6 +376,8 @@ static void what_is_not_there_is_an_error(void **state)
     static const char *const unknown[][2] = {
         {"user u9", "user \"u9\" is unknown"},
         {"item i9", "item \"i9\" is unknown"},
+        {"similar u9", "user \"u9\" is unknown"},
+        {"similar u1 --item i9", "item \"i9\" is unknown"},
         {"prompt --user u9 --item i1", "user \"u9\" is unknown"},
         {"prompt --user u1 --item i9", "item \"i9\" is unknown"},
         {"prompt --user u1 --item i3", "COLD_ITEM"},
@@ -282,9 +393,22 @@ static void what_is_not_there_is_an_error(void **state)
 static void what_a_sub_word_does_not_take_is_refused(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {
-        "",          "grap",           "user", "item", "graph x", "user u1 x", "user u1 --tokens", "prompt --user u1",
-        "prompt u1", "graph --item i1"};
+    static const char *const wrong[] = {"",
+                                        "grap",
+                                        "user",
+                                        "item",
+                                        "graph x",
+                                        "user u1 x",
+                                        "user u1 --tokens",
+                                        "prompt --user u1",
+                                        "prompt u1",
+                                        "graph --item i1",
+                                        "graph --as-of 5",
+                                        "edges --limit 5",
+                                        "similar",
+                                        "similar u1 --user u2",
+                                        "model --as-of 5",
+                                        "user u1 --as-of yesterday"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         if (run(command_inspect, wrong[i]) != EXIT_USAGE)
             fail_msg("\"%s\" was taken", wrong[i]);
@@ -400,8 +524,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(graph_counts_what_the_store_holds),
+        cmocka_unit_test(graph_tells_of_embeddings_memory_and_disk),
         cmocka_unit_test(a_user_shows_profile_history_and_similar_users),
-        cmocka_unit_test(only_what_happened_before_at_counts),
+        cmocka_unit_test(only_what_happened_before_counts),
+        cmocka_unit_test(a_user_of_the_past_has_the_edges_of_then),
+        cmocka_unit_test(similar_users_are_of_all_or_of_those_who_know_an_item),
         cmocka_unit_test(an_item_shows_title_attributes_and_newest_edges),
         cmocka_unit_test(a_title_cannot_act_on_the_terminal),
         cmocka_unit_test(the_prompt_is_shown_part_by_part_with_its_tokens),

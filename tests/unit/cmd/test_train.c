@@ -107,8 +107,9 @@ static int run(const char *line)
 static int train(const char *more)
 {
     char line[1500];
-    snprintf(line, sizeof line, "graph --ratings %s --out %s --dimension 16 --epochs 5 --batch 16 %s", ratings, vectors,
-             more);
+    snprintf(line, sizeof line,
+             "graph --ratings %s --out %s --dimension 16 --epochs 5 --batch 16 --set graph.edges=all %s", ratings,
+             vectors, more);
     return run(line);
 }
 
@@ -253,7 +254,7 @@ static void serving_finds_the_vectors_by_id(void **state)
     struct config *config = config_with_vectors();
     if (trained_open(&trained, config, &err) != 0)
         fail_msg("%s", err.message);
-    const struct graph_vectors *found = trained_vectors(&trained);
+    const struct graph_vectors *found = &trained.vectors;
     struct text id = gguf_text_at(trained.gguf, "headrace.vectors.items", 2);
     tensor_row(gguf_tensor_named(trained.gguf, "items"), 2, first);
     assert_memory_equal(graph_vectors_find(found, VECTORS_ITEMS, id), first, sizeof first);
@@ -290,7 +291,7 @@ static void rows_of_any_length_are_taken_by_serving(void **state)
     struct config *config = config_with_vectors();
     if (trained_open(&trained, config, &err) != 0)
         fail_msg("%s", err.message);
-    const float *row = graph_vectors_find(trained_vectors(&trained), VECTORS_ITEMS, text_of("c"));
+    const float *row = graph_vectors_find(&trained.vectors, VECTORS_ITEMS, text_of("c"));
     assert_true(fabsf(row[5] + 3) < 1e-5f);
     trained_close(&trained);
     config_destroy(config);
@@ -462,7 +463,8 @@ static void the_store_gives_its_edges(void **state)
     graph_close(graph);
     config_destroy(config);
 
-    snprintf(line, sizeof line, "graph --set state.dir=%s --out %s --epochs 2 --validate 0", store, vectors);
+    snprintf(line, sizeof line, "graph --set state.dir=%s --set graph.edges=all --out %s --epochs 2 --validate 0",
+             store, vectors);
     assert_int_equal(run(line), EXIT_FINE);
     expect_words("4 edges of 2 users and 3 items train");
     strcat(line, " --edges likes --to 13");

@@ -16,6 +16,7 @@
 #include "graph/embedding.h"
 #include "graph/graph.h"
 #include "graph/similar.h"
+#include "graph/vectors.h"
 
 enum { DIMENSION = 32, LATE = 1000000 };
 
@@ -528,6 +529,96 @@ static void the_table_is_there_after_a_restart(void **state)
     }
 }
 
+static struct text name_at(const void *context, size_t index)
+{
+    return text_of(((const char *const *)context)[index]);
+}
+
+/* Whatever the edges, the order is that of the vectors; who has none is nobody's neighbour. */
+static void trained_vectors_decide_by_themselves(void **state)
+{
+    struct fixture *fixture = *state;
+    struct graph_settings settings = *graph_settings(fixture->graph);
+    static const char *const ids[] = {"ann", "near", "far", "opposite", "twin", "nothing", "stranger"};
+    float rows[7][DIMENSION] = {{1, 1}, {2, 1.5f}, {0, 1}, {-1, -1}, {4, 3}, {0}, {1, 1}};
+    struct graph_vectors vectors;
+    struct error err;
+    struct similar_user out[8];
+    char text[256];
+    graph_vectors_init(&vectors, DIMENSION, "by hand");
+    rows[4][0] = 3.5f; /* below the limit, and the direction of near */
+    rows[4][1] = 2.625f;
+    assert_int_equal(graph_vectors_add(&vectors, VECTORS_USERS, 7, name_at, ids, rows[0], &err), 0);
+    settings.directory = fixture->directory;
+    settings.vectors = &vectors;
+    graph_close(fixture->graph);
+    assert_int_equal(graph_open(&fixture->graph, &settings, &err), 0);
+    struct graph *graph = fixture->graph;
+    for (size_t i = 0; i < 6; i++) /* the stranger has a vector and is not in the graph */
+        rate(graph, ids[i], "x", 5, (int64_t)i);
+    rate(graph, "vectorless", "x", 5, 9);
+    commit(graph);
+
+    size_t count = similar_by_vectors(graph, user_number(graph, "ann"), 8, out);
+    assert_string_equal(names(graph, out, count, text), "twin near far opposite");
+    assert_true(out[0].cosine == out[1].cosine && out[3].cosine == -1.0);
+    count = similar_by_vectors(graph, user_number(graph, "ann"), 1, out);
+    assert_string_equal(names(graph, out, count, text), "twin");
+    assert_int_equal(similar_by_vectors(graph, user_number(graph, "vectorless"), 8, out), 0);
+    assert_int_equal(similar_by_vectors(graph, user_number(graph, "nothing"), 8, out), 0);
+    assert_int_equal(similar_by_vectors(graph, GRAPH_NONE, 8, out), 0);
+    graph_close(graph);
+    fixture->graph = NULL;
+    graph_vectors_free(&vectors);
+}
+
+/* An axis a first letter; "?" has no vector. */
+static bool vector_of_title(void *context, struct text title, float *out)
+{
+    (void)context;
+    memset(out, 0, DIMENSION * sizeof *out);
+    out[(unsigned char)title.data[0] % DIMENSION] = 1;
+    return title.data[0] != '?';
+}
+
+static void titles_decide_by_what_has_been_met(void **state)
+{
+    struct fixture *fixture = *state;
+    struct graph_settings settings = *graph_settings(fixture->graph);
+    static const struct {
+        const char *user, *item;
+        int64_t at;
+    } edges[] = {{"ann", "Alien", 1}, {"ann", "Brazil", 2}, {"both", "Aguirre", 3}, {"both", "Batman", 4},
+                 {"one", "Alien", 3}, {"late", "Babe", 3},  {"late", "Antz", 9},    {"other", "Casino", 3},
+                 {"none", "?", 3},    {"ann", "Casino", 9}, {"half", "Aguirre", 5}};
+    struct error err;
+    struct similar_user out[8];
+    char text[256];
+    size_t count;
+    settings.directory = fixture->directory;
+    settings.title_vector = vector_of_title;
+    graph_close(fixture->graph);
+    assert_int_equal(graph_open(&fixture->graph, &settings, &err), 0);
+    struct graph *graph = fixture->graph;
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        const struct item item = {.item_id = text_of(edges[i].item), .title = text_of(edges[i].item)};
+        assert_int_equal(graph_put_item(graph, &item, &err), 0);
+        rate(graph, edges[i].user, edges[i].item, 1, edges[i].at);
+    }
+    commit(graph);
+
+    uint32_t ann = user_number(graph, "ann");
+    assert_int_equal(similar_by_titles(graph, ann, 9, 8, out, &count, &err), 0);
+    assert_string_equal(names(graph, out, count, text), "both half late one other");
+    assert_true(fabs(out[0].cosine - 1) < 1e-12 && fabs(out[1].cosine - sqrt(0.5)) < 1e-7 && out[4].cosine == 0);
+    assert_int_equal(similar_by_titles(graph, ann, 10, 2, out, &count, &err), 0);
+    assert_string_equal(names(graph, out, count, text), "late both");
+    assert_int_equal(similar_by_titles(graph, ann, 1, 8, out, &count, &err), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(similar_by_titles(graph, GRAPH_NONE, 9, 8, out, &count, &err), 0);
+    assert_int_equal(count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +635,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_table_answers_as_the_embeddings_do_after_every_batch, open_graph_with_table,
                                         close_graph),
         cmocka_unit_test_setup_teardown(the_table_is_there_after_a_restart, open_graph_with_table, close_graph),
+        cmocka_unit_test_setup_teardown(trained_vectors_decide_by_themselves, open_graph, close_graph),
+        cmocka_unit_test_setup_teardown(titles_decide_by_what_has_been_met, open_graph, close_graph),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
