@@ -1,7 +1,8 @@
 """Scenarios: the real program as processes on the embedded broker, judged by another implementation.
 
-SCENARIO_PROGRAM names the program, SCENARIO_CACHE the directory with the model and ml-100k (./dev test sets both). Every process is started
-on loopback at a free port and stopped by its own process id.
+SCENARIO_PROGRAM names the program, SCENARIO_CACHE the directory with the model and ml-100k, SCENARIO_SLOWDOWN how many
+times more slowly than usual the program runs under a sanitizer (./dev test sets them). Every process is started on
+loopback at a free port and stopped by its own process id.
 """
 
 import json
@@ -19,12 +20,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY_MODEL = ROOT / "tests/golden/tiny.gguf"
 PROGRAM = os.environ.get("SCENARIO_PROGRAM", str(ROOT / "build/release/headrace"))
 CACHE = pathlib.Path(os.environ.get("SCENARIO_CACHE", pathlib.Path.home() / ".cache/headrace"))
+SLOWDOWN = int(os.environ.get("SCENARIO_SLOWDOWN", "1"))
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
 EARLY = 875_000_000_000  # milliseconds, before every timestamp that the scenarios use
 
 
 def wait_for(what, condition, seconds=30):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWDOWN
     while time.monotonic() < end:
         value = condition()
         if value:
@@ -90,7 +92,7 @@ class World:
 
     def run(self, command, *arguments, sets=(), code=0, stdin=None):
         """A command that ends by itself; gives its standard output."""
-        done = subprocess.run([PROGRAM, command, *self.config(*sets), *arguments], capture_output=True, input=stdin, timeout=120)
+        done = subprocess.run([PROGRAM, command, *self.config(*sets), *arguments], capture_output=True, input=stdin, timeout=120 * SLOWDOWN)
         assert done.returncode == code, done.stderr.decode() + done.stdout.decode()
         return done.stdout.decode()
 
@@ -107,7 +109,7 @@ class World:
         try:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-            messages, end = [], time.monotonic() + seconds
+            messages, end = [], time.monotonic() + seconds * SLOWDOWN
             while len(messages) < count and time.monotonic() < end:
                 message = consumer.poll(0.1)
                 if message is not None and not message.error():
@@ -129,7 +131,7 @@ class World:
 
     def stop(self, process, number=signal.SIGTERM, code=0):
         process.send_signal(number)
-        assert process.wait(timeout=30) == code, self.log(process)
+        assert process.wait(timeout=30 * SLOWDOWN) == code, self.log(process)
 
     def close(self):
         for process in self.processes:
