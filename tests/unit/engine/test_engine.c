@@ -7,7 +7,7 @@
 static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
 static const struct exit_rule eager = {EXIT_RULE_LOG_ODDS, 2, 1e9f}; /* fires wherever it can: three layers or more */
 
-enum { PREFIX = 53 };
+enum { PREFIX = 53, CANDIDATES = 300, SOME = CANDIDATES / HEADRACE_SLOWDOWN };
 
 struct scene {
     struct tiny tiny;
@@ -80,8 +80,8 @@ static int set_up(void **state)
     struct random random = {7};
     tiny_load(&scene.tiny);
     random_tokens(&random, &scene.tiny.model, scene.prefix, PREFIX);
-    scene.candidates = candidates_make(&random, &scene.tiny.model, 300, 1, 20);
-    assert_true(scene.candidates.offsets[300] > 2048 + 20);
+    scene.candidates = candidates_make(&random, &scene.tiny.model, CANDIDATES, 1, 20);
+    assert_true(scene.candidates.offsets[CANDIDATES] > 2048 + 20);
     choose_threshold(&scene);
     *state = &scene;
     return 0;
@@ -159,9 +159,10 @@ static void score_alone(const struct scene *scene, enum engine_mode mode, enum e
 {
     struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), 2, mode, cpu);
     struct engine_prompt prompt = prompt_of(scene);
+    prompt.candidate_count = SOME;
     struct engine_score *together = score(engine, &prompt);
 
-    for (size_t i = 0; i < prompt.candidate_count; i += 23 * HEADRACE_SLOWDOWN) {
+    for (size_t i = 0; i < prompt.candidate_count; i += 23) {
         struct engine_prompt alone = prompt_of(scene);
         alone.offsets += i;
         alone.candidate_count = 1;
@@ -181,13 +182,15 @@ static void a_candidate_scores_alone_as_in_company_to_the_bit(void **state)
 static void score_in_another_order(const struct scene *scene, enum engine_mode mode, enum engine_cpu cpu)
 {
     struct engine *engine = tiny_engine_on(&scene->tiny, rule_of(scene), 2, mode, cpu);
-    struct engine_prompt prompt = prompt_of(scene), shuffled = prompt;
-    size_t count = prompt.candidate_count, order[300];
+    struct engine_prompt prompt = prompt_of(scene);
+    prompt.candidate_count = SOME;
+    struct engine_prompt shuffled = prompt;
+    size_t count = SOME, order[SOME];
     size_t *offsets = calloc(count + 1, sizeof *offsets);
     int32_t *tokens = calloc(prompt.offsets[count], sizeof *tokens);
     struct random random = {8};
 
-    assert_true(offsets != NULL && tokens != NULL && count == 300);
+    assert_true(offsets != NULL && tokens != NULL);
     for (size_t i = 0; i < count; i++) {
         size_t j = random_below(&random, i + 1);
         order[i] = order[j];
