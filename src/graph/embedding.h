@@ -117,6 +117,9 @@ void embedding_recompute(struct embedding *embedding, struct pool *pool);
 /* f of a node, `dimension` floats; 0 for a node without edges. */
 void embedding_read(const struct embedding *embedding, uint32_t node, float *out);
 
+/* Asks for what embedding_read() will touch: of many nodes in no order, most of the time goes in waiting for it. */
+void embedding_fetch(const struct embedding *embedding, uint32_t node);
+
 /* Live z^k of a node, k in 0..K, for tests and inspection. */
 void embedding_read_layer(const struct embedding *embedding, uint32_t node, size_t k, float *out);
 

@@ -42,6 +42,19 @@ void embedding_read(const struct embedding *embedding, uint32_t node, float *out
     }
 }
 
+void embedding_fetch(const struct embedding *embedding, uint32_t node)
+{
+    enum { CACHE_LINE = 64 };
+    size_t size = embedding->settings.dimension * sizeof(int32_t);
+    __builtin_prefetch(&embedding->nodes[node]);
+    for (size_t k = 1; k <= embedding->settings.layers; k++) {
+        size_t row = k == embedding->settings.layers ? 2 * k - 1 : 2 * k; /* as sum_of(), but for a hub's upper one */
+        const char *low = (const char *)(node_rows(embedding, node) + row * embedding->settings.dimension);
+        for (size_t at = 0; at < size; at += CACHE_LINE)
+            __builtin_prefetch(low + at);
+    }
+}
+
 void embedding_read_layer(const struct embedding *embedding, uint32_t node, size_t k, float *out)
 {
     size_t n = embedding->settings.dimension;
@@ -139,7 +152,7 @@ typedef float eight_floats __attribute__((vector_size(32)));
 typedef double eight_doubles __attribute__((vector_size(64)));
 
 /* A product of two floats is exact in double: nothing but the order of the sums could make a difference. */
-double embedding_cosine(const float *a, const float *b, size_t n)
+WIDEST double embedding_cosine(const float *a, const float *b, size_t n)
 {
     eight_doubles product = {0}, a_square = {0}, b_square = {0};
     for (size_t i = 0; i < n; i += 8) {

@@ -6,18 +6,11 @@
 enum { CARRY_BITS = 20 };
 
 /*
- * 16 lanes, spelled out as a vector type because gcc 12 makes shuffles of plain loops that end in a sum. Where the
- * processor has wider registers than the baseline they are used: every operation rounds the same there. The sanitizers
- * are not ready yet when the loader chooses among clones.
+ * 16 lanes, spelled out as a vector type because gcc 12 makes shuffles of plain loops that end in a sum.
  */
 typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define WIDEST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define WIDEST
-#endif
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE void load(ints *x, const int32_t *row)

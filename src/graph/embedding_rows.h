@@ -21,6 +21,16 @@ enum { UNIT_BITS = 21, HUB_DEGREE = 240, ROW_LANES = 16, ROW_ALIGNMENT = 64 };
 static const float COMPONENT_LIMIT = 4.0f;
 static const float UNIT = 1.0f / (1 << UNIT_BITS);
 
+/*
+ * Where the processor has wider registers than the baseline they are used: every operation rounds the same there. The
+ * sanitizers are not ready yet when the loader chooses among clones.
+ */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define WIDEST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define WIDEST
+#endif
+
 struct sum {
     int32_t *low;
     int32_t *high; /* NULL: not a hub's */

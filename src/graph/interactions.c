@@ -80,8 +80,10 @@ static int stored_removal(struct graph *graph, const struct event *event, int64_
 }
 
 /*
- * The store is asked only where memory cannot tell. All that concerned a pair is no newer than its edge, and than the
- * user's newest; a pair without an edge has left nothing unless something of the user is hidden.
+ * The store is asked only where memory cannot tell. All that concerned a pair is no newer than the user's newest;
+ * unless something of the user is hidden, it is no newer than the pair's edge, and a pair without an edge has left
+ * nothing. (A limit takes an edge, an older event of the pair comes late and is its edge, then the newer one comes
+ * again.)
  */
 static int judge(struct graph *graph, const struct event *event, struct judgement *judgement, struct error *err)
 {
@@ -96,8 +98,8 @@ static int judge(struct graph *graph, const struct event *event, struct judgemen
     *judgement = (struct judgement){.newest = is_of_pair(event), .replaced_ms = present ? edge.timestamp_ms : -1};
 
     int64_t known_ms = pair != NULL ? pair->newest_ms : judgement->replaced_ms;
-    bool certain = event->timestamp_ms > user.newest_ms || (known_ms >= 0 && event->timestamp_ms > known_ms) ||
-                   (!present && !user.hidden);
+    bool certain =
+        event->timestamp_ms > user.newest_ms || (!user.hidden && (!present || event->timestamp_ms > known_ms));
     if (is_of_pair(event) && certain)
         return 0;
     if (has_happened(graph, event, user.fresh, &judgement->repeated, err) != 0 || judgement->repeated)

@@ -246,15 +246,20 @@ static void search_chunks(struct similar_table *table, struct search *search)
         search_chunk(search, i, 0);
 }
 
-static int highest_first(const void *a, const void *b)
+static void bring_highest_first(struct similar_hit *hits, size_t count)
 {
-    const struct similar_hit *x = a, *y = b;
-    if (x->most != y->most)
-        return x->most < y->most ? 1 : -1;
-    return (x->user > y->user) - (x->user < y->user);
+    for (size_t i = 0; i < count && i < TABLE_LEADERS; i++) {
+        size_t highest = i;
+        for (size_t j = i + 1; j < count; j++)
+            if (hits[j].most > hits[highest].most)
+                highest = j;
+        struct similar_hit leader = hits[highest];
+        hits[highest] = hits[i];
+        hits[i] = leader;
+    }
 }
 
-/* All shares in the first one, in order. */
+/* All shares in the first one. */
 static int gather(struct search *search)
 {
     struct share *all = &search->shares[0];
@@ -272,8 +277,7 @@ static int gather(struct search *search)
             memcpy(all->hits + all->count, share->hits, share->count * sizeof *share->hits);
         all->count += share->count;
     }
-    if (all->count > 0)
-        qsort(all->hits, all->count, sizeof *all->hits, highest_first);
+    bring_highest_first(all->hits, all->count);
     return 0;
 }
 

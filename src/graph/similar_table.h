@@ -18,7 +18,10 @@
 #include "base/pool.h"
 #include "graph/similar_scan.h"
 
-enum { TABLE_CHUNK = 1 << 15 }; /* users */
+enum {
+    TABLE_CHUNK = 1 << 15, /* users */
+    TABLE_LEADERS = 16,
+};
 
 struct similar_chunk {
     int8_t *rows; /* (TABLE_CHUNK, stride) */
@@ -45,8 +48,9 @@ int similar_table_reserve(struct similar_table *table, size_t count, struct erro
 void similar_table_set(struct similar_table *table, uint32_t user, const float *embedding);
 
 /*
- * Everyone who may be among the k with the highest cosine to `query`, ties included, those with the highest bound
- * first; *hits is the caller's to free(). A query of zeros finds nobody. -1: no memory, *hits is NULL.
+ * Everyone who may be among the k with the highest cosine to `query`, ties included: the TABLE_LEADERS with the highest
+ * bounds first, the others in any order. *hits is the caller's to free(). A query of zeros finds nobody. -1: no memory,
+ * *hits is NULL.
  */
 int similar_table_search(struct similar_table *table, const float *query, size_t k, struct similar_hit **hits,
                          size_t *count);

@@ -477,6 +477,28 @@ static void the_oldest_edge_of_a_full_node_leaves(void **state)
     follow_with(*state, 0, 3, 0, GRAPH_EDGES_ALL);
 }
 
+static void what_a_limit_took_is_known_when_it_comes_again(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.max_edges_per_node = 2;
+    fixture_reopen(fixture);
+    for (int batched = 0; batched < 2; batched++) {
+        const char *user = batched ? "u" : "v", *items[] = {"a", "b", "c"};
+        for (int i = 0; i < 3; i++) /* the third takes the first */
+            rate(fixture, user, items[i], 100 * (i + 1), 5);
+        if (batched)
+            commit(fixture);
+        put(fixture, user, "b", 900, INTERACTION_REMOVE, 0);
+        rate(fixture, user, "a", 50, 3); /* late, and there is room */
+        if (batched)
+            commit(fixture);
+        uint64_t events = 5 + 5 * (uint64_t)batched;
+        rate(fixture, user, "a", 100, 5); /* the first once more */
+        commit(fixture);
+        assert_int_equal(graph_counts(fixture->graph).events, events);
+    }
+}
+
 static void the_least_recently_active_node_leaves(void **state)
 {
     follow_with(*state, 0, 0, 8, GRAPH_EDGES_ALL);
@@ -498,6 +520,7 @@ int main(int argc, char **argv)
         PROMISE(likes_alone_may_be_embedded),
         PROMISE(what_is_older_than_the_window_leaves),
         PROMISE(the_oldest_edge_of_a_full_node_leaves),
+        PROMISE(what_a_limit_took_is_known_when_it_comes_again),
         PROMISE(the_least_recently_active_node_leaves),
         PROMISE(all_limits_at_once_end_in_the_same_edges),
         PROMISE(after_kill_9_edges_and_counts_are_those_of_the_committed_events),
