@@ -24,11 +24,14 @@
  *   64, 512               192              no               .969  .987
  *   64                    row              yes              .981  .993
  *   64                    384              yes              .983  .993
- *   64                    192              yes              .988  .993   this one
+ *   64                    192              yes              .988  .993
  *   64, 512               192              yes              .985  .994
- *   64                    64               yes              .991  .995
+ *   64                    64               yes              .991  .995   this one
  *   weights alone, operands in float                        .990  .997
  *   (bf16                                                   .996  .999)
+ *
+ * On 1,500 prompts, heads of ./dev bench accuracy: .987 to .996 with a scale for each 64 and the AUC at the best exit
+ * .001 below that of F32; .977 to .997 and .004 with one for each 192, which is a tenth faster.
  *
  * No include guard. Before it come lanes.h and
  *   OPERAND, ZERO     type of an operand's numbers, and what is added to each

@@ -22,7 +22,7 @@
 
 enum {
     KERNELS_TILE = 6,      /* rows that are computed together */
-    KERNELS_SECTION = 192, /* values that an operand may be made of at a time; whole panels */
+    KERNELS_SECTION = 64, /* values that an operand may be made of at a time; whole panels */
 };
 
 /* Where the softmax of one row of scores stands; starts with -INFINITY and zeros. */
