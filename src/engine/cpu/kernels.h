@@ -21,7 +21,7 @@
 #include "engine/engine.h"
 
 enum {
-    KERNELS_TILE = 6,      /* rows that are computed together */
+    KERNELS_TILE = 6,     /* rows that are computed together */
     KERNELS_SECTION = 64, /* values that an operand may be made of at a time; whole panels */
 };
 
