@@ -130,16 +130,17 @@ size_t similar_by_candidate(struct similar_search *search, uint32_t item, size_t
     size_t count;
     const struct edge *edges = graph_item_edges(search->graph, item, &count);
     count = graph_edges_before(edges, count, search->before_ms);
-    const struct edge *first = count > SIMILAR_RATERS ? edges + count - SIMILAR_RATERS : edges;
-    for (const struct edge *edge = edges + count; edge-- > first;) { /* the latest first: they win ties */
-        if (edge - first >= NODES_AHEAD)
-            fetch_node(search->graph, edge[-NODES_AHEAD].other);
-        if (edge - first >= ROWS_AHEAD)
-            fetch_unknown(search, edge[-ROWS_AHEAD].other);
-        double cosine = find_cosine(search, edge->other);
-        if (edge->other == search->self || cosine == NOBODY || (ranking.count == k && cosine < out[k - 1].cosine))
+    size_t first = count > SIMILAR_RATERS ? count - SIMILAR_RATERS : 0;
+    for (size_t i = count; i-- > first;) { /* the latest first: they win ties */
+        if (i >= first + NODES_AHEAD)
+            fetch_node(search->graph, edges[i - NODES_AHEAD].other);
+        if (i >= first + ROWS_AHEAD)
+            fetch_unknown(search, edges[i - ROWS_AHEAD].other);
+        uint32_t user = edges[i].other;
+        double cosine = find_cosine(search, user);
+        if (user == search->self || cosine == NOBODY || (ranking.count == k && cosine < out[k - 1].cosine))
             continue;
-        rank(&ranking, (struct similar_user){edge->other, cosine, edge->verdict});
+        rank(&ranking, (struct similar_user){user, cosine, edges[i].verdict});
     }
     return ranking.count;
 }
