@@ -1,5 +1,5 @@
 /*
- * metrics.h - how good scores are: AUC with its uncertainty, log loss
+ * metrics.h - how good scores are: AUC, log loss, calibration; their uncertainty, alone and between two scorers
  *
  * All over plain arrays: row i has scores[i] (higher: rather yes) and labels[i]. A score that is NaN is an error, never
  * a rank. Sums run in the order of the rows or of the scores and random numbers come from the seed: the same input
@@ -47,5 +47,64 @@ int metrics_auc_interval(const double *scores, const bool *labels, const uint32_
  */
 int metrics_log_loss(const double *probabilities, const bool *labels, size_t count, double *log_loss,
                      struct error *err);
+
+/* The same for each row, whose mean that is: losses[count]. */
+int metrics_losses(const double *probabilities, const bool *labels, size_t count, double *losses, struct error *err);
+
+/* Natural entropy of a label that is yes in `share` of all rows: the log loss of who knows only that. 0 at 0 and 1. */
+double metrics_entropy(double share);
+
+enum { METRICS_BINS = 15 };
+
+struct metrics_bin {
+    size_t rows;
+    double predicted; /* mean probability */
+    double observed;  /* share of yes */
+    double low, high; /* 95 % interval of `observed` (Wilson 1927), rows taken as independent */
+};
+
+/*
+ * Expected calibration error: the rows by probability in METRICS_BINS bins of equal mass (not of equal width, which
+ * leaves most bins of a click model empty), and in each the distance between mean probability and share of yes,
+ * weighted by rows (Naeini et al. 2015). Rows of one probability are never parted, so a bin may take more than its
+ * share and later ones may be missing: a constant has one bin.
+ *
+ * Caveat: it is above 0 for a perfectly calibrated scorer, too, by about 0.4 / sqrt(rows of a bin).
+ */
+struct metrics_calibration {
+    double error; /* NaN for no rows */
+    struct metrics_bin bins[METRICS_BINS];
+    size_t bin_count;
+};
+
+int metrics_calibrate(const double *probabilities, const bool *labels, size_t count, struct metrics_calibration *out,
+                      struct error *err);
+
+/*
+ * AUC within each group (user), mean weighted by the group's rows; groups of one label do not count (GAUC, Zhu et al.
+ * 2017). groups[i] < group_count. *rows (may be NULL) gets how many rows counted; NaN when none did.
+ */
+int metrics_gauc(const double *scores, const bool *labels, const uint32_t *groups, size_t count, size_t group_count,
+                 double *gauc, size_t *rows, struct error *err);
+
+/* A 95 % interval of the mean of values[], by the bootstrap of metrics_auc_interval(). */
+int metrics_mean_interval(const double *values, const uint32_t *clusters, size_t count, size_t cluster_count,
+                          size_t rounds, uint64_t seed, struct metrics_interval *interval, struct error *err);
+
+struct metrics_difference {
+    double value; /* a's less b's, on all rows */
+    struct metrics_interval interval;
+};
+
+/*
+ * Two scorers on the same rows: each round of the bootstrap measures both on the clusters that it drew, so what makes
+ * rows hard for both cancels. An interval without 0 is a difference that other users would show, too.
+ */
+int metrics_auc_difference(const double *a, const double *b, const bool *labels, const uint32_t *clusters, size_t count,
+                           size_t cluster_count, size_t rounds, uint64_t seed, struct metrics_difference *difference,
+                           struct error *err);
+int metrics_log_loss_difference(const double *a, const double *b, const bool *labels, const uint32_t *clusters,
+                                size_t count, size_t cluster_count, size_t rounds, uint64_t seed,
+                                struct metrics_difference *difference, struct error *err);
 
 #endif
