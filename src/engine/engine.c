@@ -1,12 +1,14 @@
 #include "engine/engine.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buffer.h"
 #include "base/log.h"
 #include "engine/backend.h"
+#include "engine/exits.h"
 #include "engine/prefix.h"
 
 enum { GROUP_ROWS = 2048 }; /* candidates' token rows that run together: bounds the memory of a call of any size */
@@ -19,10 +21,9 @@ struct place {
 };
 
 struct engine {
-    const struct model *model;
+    struct model model; /* as far as the last head: no layer above it is packed or run */
     const struct heads *heads;
-    struct exit_rule rule;
-    size_t window; /* layers whose probabilities an exit looks at, its own included */
+    struct exits exits;
     const struct backend *backend;
     struct device *device;
     struct prefix_cache cache;
@@ -32,16 +33,17 @@ struct engine {
     struct candidate *candidates; /* of a group, for the backend */
     struct place *places;         /* of the same candidates: those still here, in order */
     bool *stays;
-    float *probabilities; /* (candidates still here, readings) */
-    float *states;        /* (candidates still here, width) */
-    size_t candidate_capacity, place_capacity, stay_capacity, probability_capacity, state_capacity;
+    float *logits; /* (candidates still here, readings) */
+    float *states; /* (candidates still here, layers of the run, width) */
+    size_t candidate_capacity, place_capacity, stay_capacity, logit_capacity, state_capacity;
     size_t count; /* still here */
 };
 
 /* An exit at which the batch stops. */
 struct visit {
+    size_t exit; /* of the heads' */
     const struct head *head;
-    bool asked; /* by all prompts: the rule can fire, or it is the final head. Others are for those that explain */
+    bool asked; /* by all prompts: the rule wants it, or it is the last head. Others are for those that explain */
     size_t asked_before;
 };
 
@@ -51,66 +53,29 @@ struct scoring {
     size_t prompt_count;
     struct place next; /* where the next group begins; prompt_count: nowhere */
     bool keeps_states;
-    struct visit visited[ENGINE_MAX_EXITS]; /* ascending; the last one is the final head */
+    struct visit visited[ENGINE_MAX_EXITS]; /* ascending; the last one is the last head */
     size_t visited_count;
     struct reading readings[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW]; /* of one run, by layer and then by exit */
     size_t exits[ENGINE_MAX_EXITS * ENGINE_MAX_WINDOW];            /* the visited exit that each is for */
     size_t reading_count;
 };
 
-static bool can_fire(const struct engine *engine, const struct head *head)
+/*
+ * With the layers up to the last head. Packed weights of part of a model are kept beside the whole model's, not in its
+ * place.
+ */
+static int open_device(struct engine *engine, const struct engine_settings *settings, struct error *err)
 {
-    size_t layers = exit_rule_layers(&engine->rule);
-    return layers > 0 && head->layer >= layers && head->layer < engine->model->layer_count;
-}
+    struct engine_settings own = *settings;
+    size_t layers = engine->model.layer_count;
+    char hash[64];
 
-static int check_heads(const struct model *model, const struct heads *heads, struct error *err)
-{
-    if (heads->count < 1 || heads->count > ENGINE_MAX_EXITS)
-        return error_set(err, ERROR_FATAL, "heads %s: %zu exits; supported: 1 to %d", heads->id, heads->count,
-                         ENGINE_MAX_EXITS);
-    if (heads->width != model->width)
-        return error_set(err, ERROR_FATAL, "heads %s are for a model of width %zu, this one has %zu", heads->id,
-                         heads->width, model->width);
-    for (size_t i = 0; i < heads->count; i++)
-        if (heads->exits[i].layer < 1 || (i > 0 && heads->exits[i].layer <= heads->exits[i - 1].layer))
-            return error_set(err, ERROR_FATAL, "heads %s: exit %zu sits on layer %zu; layers must ascend from 1",
-                             heads->id, i, heads->exits[i].layer);
-    if (heads->exits[heads->count - 1].layer != model->layer_count)
-        return error_set(err, ERROR_FATAL, "heads %s: the final head sits on layer %zu of a model of %zu layers",
-                         heads->id, heads->exits[heads->count - 1].layer, model->layer_count);
-    return 0;
-}
-
-static int check_rule(struct engine *engine, struct error *err)
-{
-    const struct exit_rule *rule = &engine->rule;
-    size_t layers = exit_rule_layers(rule), able = 0;
-
-    engine->window = layers == 0 ? 1 : layers;
-    if (rule->kind == EXIT_RULE_FULL)
-        return 0;
-    if (layers == 0 || layers > ENGINE_MAX_WINDOW)
-        return error_set(err, ERROR_FATAL,
-                         "the exit rule's window of %zu looks at %zu layers; supported: at most %d, and a window of at "
-                         "least 2 (rule on probabilities: 1)",
-                         rule->window, layers, ENGINE_MAX_WINDOW);
-    if (!(rule->threshold > 0.0f))
-        return error_set(err, ERROR_FATAL, "the exit rule's threshold is %g; it must be above 0",
-                         (double)rule->threshold);
-
-    for (size_t i = 0; i + 1 < engine->heads->count; i++)
-        able += can_fire(engine, &engine->heads->exits[i]);
-    if (able == 0)
-        return error_set(err, ERROR_FATAL,
-                         "the exit rule looks at %zu layers and can fire at no exit: heads %s need one at a layer from "
-                         "%zu to %zu, or set the rule to full depth",
-                         layers, engine->heads->id, layers, engine->model->layer_count - 1);
-    for (size_t i = 0; i + 1 < engine->heads->count; i++)
-        if (!can_fire(engine, &engine->heads->exits[i]))
-            log_warn("engine", "the exit at layer %zu is passed over: the rule looks at %zu layers",
-                     engine->heads->exits[i].layer, layers);
-    return 0;
+    engine->model.layer_count = engine->heads->exits[engine->heads->count - 1].layer;
+    if (settings->model_hash != NULL && engine->model.layer_count < layers) {
+        snprintf(hash, sizeof hash, "%.40s-%zu", settings->model_hash, engine->model.layer_count);
+        own.model_hash = hash;
+    }
+    return engine->backend->open(&engine->device, &engine->model, engine->heads, &own, err);
 }
 
 int engine_create(struct engine **out, const struct model *model, const struct heads *heads,
@@ -119,19 +84,21 @@ int engine_create(struct engine **out, const struct model *model, const struct h
     struct engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for the engine");
-    engine->model = model;
+    engine->model = *model;
     engine->heads = heads;
-    engine->rule = settings->rule;
     engine->backend = &backend_cpu;
 
-    if (check_heads(model, heads, err) != 0 || check_rule(engine, err) != 0 ||
-        engine->backend->open(&engine->device, model, heads, settings, err) != 0) {
+    if (exits_check(&engine->exits, heads, &settings->rule, model, err) != 0 ||
+        open_device(engine, settings, err) != 0) {
         engine_destroy(engine);
         return -1;
     }
     engine->cache = (struct prefix_cache){
-        .device = engine->device, .layer_count = model->layer_count, .budget = settings->prefix_cache_bytes};
-    log_info("engine", "%zu layers of width %zu in %s, %zu threads", model->layer_count, model->width,
+        .device = engine->device, .layer_count = engine->model.layer_count, .budget = settings->prefix_cache_bytes};
+    if (engine->model.layer_count < model->layer_count)
+        log_info("engine", "the model ends at layer %zu of %zu, with the last head", engine->model.layer_count,
+                 model->layer_count);
+    log_info("engine", "%zu layers of width %zu in %s, %zu threads", engine->model.layer_count, model->width,
              engine->device->arithmetic, settings->threads);
     *out = engine;
     return 0;
@@ -149,7 +116,7 @@ void engine_destroy(struct engine *engine)
     free(engine->candidates);
     free(engine->places);
     free(engine->stays);
-    free(engine->probabilities);
+    free(engine->logits);
     free(engine->states);
     free(engine);
 }
@@ -158,16 +125,16 @@ static int check_tokens(const struct engine *engine, const char *whose, const in
                         struct error *err)
 {
     for (size_t i = 0; i < length; i++)
-        if (tokens[i] < 0 || (size_t)tokens[i] >= engine->model->vocabulary)
+        if (tokens[i] < 0 || (size_t)tokens[i] >= engine->model.vocabulary)
             return error_set(err, ERROR_BAD_INPUT,
                              "token %zu of the %s has id %d, which is outside the model's vocabulary of %zu", i, whose,
-                             tokens[i], engine->model->vocabulary);
+                             tokens[i], engine->model.vocabulary);
     return 0;
 }
 
 int engine_check(const struct engine *engine, const struct engine_prompt *prompt, struct error *err)
 {
-    size_t context = engine->model->context;
+    size_t context = engine->model.context;
 
     if (prompt->prefix_length == 0)
         return error_set(err, ERROR_BAD_INPUT, "the prompt's prefix is empty: it needs at least one token");
@@ -199,9 +166,9 @@ static void choose_exits(const struct engine *engine, struct scoring *scoring)
             scoring->keeps_states || (scoring->prompts[i].explain && scoring->prompts[i].states != NULL);
     }
     for (size_t i = 0; i < heads->count; i++) {
-        bool asked = i + 1 == heads->count || can_fire(engine, &heads->exits[i]);
+        bool asked = i + 1 == heads->count || exits_asks(&engine->exits, i);
         if (asked || explains)
-            scoring->visited[scoring->visited_count++] = (struct visit){&heads->exits[i], asked, asked_count};
+            scoring->visited[scoring->visited_count++] = (struct visit){i, &heads->exits[i], asked, asked_count};
         asked_count += asked;
     }
 }
@@ -222,11 +189,25 @@ static void choose_readings(const struct engine *engine, struct scoring *scoring
     for (size_t layer = done + 1; layer <= layers; layer++)
         for (size_t i = 0; i < scoring->visited_count; i++) {
             const struct head *head = scoring->visited[i].head;
-            if (head->layer < layer || head->layer - layer >= engine->window)
+            if (layer < head->first || layer > head->layer || head->layer - layer >= engine->exits.window)
                 continue;
             scoring->exits[scoring->reading_count] = i;
             scoring->readings[scoring->reading_count++] = (struct reading){layer, head};
         }
+}
+
+/* Not finite where the logit is not. */
+static float probability_of(float logit, float evidence)
+{
+    return (float)(1.0 / (1.0 + exp(-((double)logit + (double)evidence))));
+}
+
+/* What the evidence adds at an exit of the heads'. */
+static float evidence_of(const struct engine *engine, const struct scoring *scoring, const struct place *place,
+                         size_t exit)
+{
+    const float *evidence = scoring->prompts[place->prompt].evidence;
+    return evidence == NULL ? 0.0f : evidence[place->candidate * engine->heads->count + exit];
 }
 
 /* Hands what the backend read to the candidates' scores. */
@@ -234,18 +215,36 @@ static int take_readings(const struct engine *engine, const struct scoring *scor
 {
     for (size_t i = 0; i < engine->count; i++)
         for (size_t r = 0; r < scoring->reading_count; r++) {
-            struct engine_exit *seen = exit_of(scoring, &engine->places[i], scoring->exits[r]);
-            const struct reading *reading = &scoring->readings[r];
-            float p = engine->probabilities[i * scoring->reading_count + r];
+            const struct place *place = &engine->places[i];
+            const struct visit *visit = &scoring->visited[scoring->exits[r]];
+            struct engine_exit *seen = exit_of(scoring, place, scoring->exits[r]);
+            float logit = engine->logits[i * scoring->reading_count + r];
+            float evidence = evidence_of(engine, scoring, place, visit->exit);
             if (seen == NULL)
                 continue;
-            if (!isfinite(p))
+            if (!isfinite(logit) || !isfinite(evidence))
                 return error_set(err, ERROR_FATAL, "the head at layer %zu gives no finite answer after layer %zu",
-                                 reading->head->layer, reading->layer);
-            seen->layer = reading->head->layer;
-            seen->probabilities[seen->count++] = p;
+                                 visit->head->layer, scoring->readings[r].layer);
+            seen->layer = visit->head->layer;
+            seen->probabilities[seen->count++] = probability_of(logit, evidence);
         }
     return 0;
+}
+
+/* Whether the candidate may leave at the last of its exits so far. */
+static bool is_settled(const struct engine *engine, const struct engine_score *score, const struct head *head)
+{
+    float answers[ENGINE_MAX_EXITS];
+    for (size_t i = 0; i < score->exit_count; i++)
+        answers[i] = score->exits[i].probabilities[score->exits[i].count - 1];
+    const struct engine_exit *seen = &score->exits[score->exit_count - 1];
+    const struct exit_view view = {.layer = seen->layer,
+                                   .p = seen->probabilities,
+                                   .count = seen->count,
+                                   .answers = answers,
+                                   .exits = score->exit_count,
+                                   .leave = head->leave};
+    return exit_rule_settled(&engine->exits.rule, &view);
 }
 
 /* The candidates' answers at a visited exit; says which of them stay. */
@@ -260,8 +259,8 @@ static void decide(struct engine *engine, const struct scoring *scoring, size_t 
         engine->stays[i] = true;
         if (seen == NULL)
             continue;
-        seen->fired = exit_rule_settled(&engine->rule, seen->probabilities, seen->count);
         score->exit_count = (size_t)(seen - score->exits) + 1;
+        seen->fired = is_settled(engine, score, scoring->visited[exit].head);
         if ((seen->fired || final) && score->exit_layer == 0) {
             score->exit_layer = seen->layer;
             score->probability = seen->probabilities[seen->count - 1];
@@ -282,16 +281,16 @@ static void compact(struct engine *engine)
     engine->count = kept;
 }
 
-/* For who asked for them: the last tokens' hidden states at a visited exit. */
-static void copy_states(const struct engine *engine, const struct scoring *scoring, size_t exit)
+/* For who asked for them: the last tokens' hidden states after layers done + 1 .. layers. */
+static void copy_states(const struct engine *engine, const struct scoring *scoring, size_t done, size_t layers)
 {
-    size_t width = engine->model->width;
+    size_t width = engine->model.width, floats = (layers - done) * width;
     for (size_t i = 0; i < engine->count; i++) {
         const struct place *place = &engine->places[i];
         const struct engine_prompt *prompt = &scoring->prompts[place->prompt];
         if (prompt->explain && prompt->states != NULL)
-            memcpy(prompt->states + (place->candidate * engine->heads->count + exit) * width,
-                   engine->states + i * width, width * sizeof(float));
+            memcpy(prompt->states + (place->candidate * engine->model.layer_count + done) * width,
+                   engine->states + i * floats, floats * sizeof(float));
     }
 }
 
@@ -311,18 +310,19 @@ static int run_to_exit(struct engine *engine, struct scoring *scoring, size_t ex
     size_t layers = scoring->visited[exit].head->layer, done = exit == 0 ? 0 : scoring->visited[exit - 1].head->layer;
 
     choose_readings(engine, scoring, done, layers);
-    if (array_reserve(&engine->probabilities, &engine->probability_capacity, engine->count * scoring->reading_count,
-                      sizeof *engine->probabilities) != 0 ||
-        (scoring->keeps_states && array_reserve(&engine->states, &engine->state_capacity,
-                                                engine->count * engine->model->width, sizeof *engine->states) != 0))
+    if (array_reserve(&engine->logits, &engine->logit_capacity, engine->count * scoring->reading_count,
+                      sizeof *engine->logits) != 0 ||
+        (scoring->keeps_states &&
+         array_reserve(&engine->states, &engine->state_capacity, engine->count * (layers - done) * engine->model.width,
+                       sizeof *engine->states) != 0))
         return error_set(err, ERROR_FATAL, "out of memory for the answers of %zu candidates", engine->count);
     if (run_prefixes(engine, layers, err) != 0 ||
-        engine->backend->batch_run(engine->device, layers, scoring->readings, scoring->reading_count,
-                                   engine->probabilities, scoring->keeps_states ? engine->states : NULL, err) != 0 ||
+        engine->backend->batch_run(engine->device, layers, scoring->readings, scoring->reading_count, engine->logits,
+                                   scoring->keeps_states ? engine->states : NULL, err) != 0 ||
         take_readings(engine, scoring, err) != 0)
         return -1;
     if (scoring->keeps_states)
-        copy_states(engine, scoring, exit);
+        copy_states(engine, scoring, done, layers);
     decide(engine, scoring, exit);
     compact(engine);
     return 0;
@@ -442,7 +442,7 @@ static void copy_residual(const struct prefix *prefix, size_t width, float *out)
 int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t length, size_t layer, float *out,
                          struct error *err)
 {
-    const struct model *model = engine->model;
+    const struct model *model = &engine->model;
     /* Not the engine's cache: what is in there may be deeper, and its residual stream with it. */
     struct prefix_cache none = {.device = engine->device, .layer_count = model->layer_count};
     struct prefix prefix = {0};

@@ -28,6 +28,16 @@ static bool last_step_is_typical(float (*f)(float), const float *p, size_t steps
     return fabsf(last - before / (float)(steps - 1)) < threshold; /* false on NaN */
 }
 
+/* Whether the last `count` answers lie on one side of 1/2. */
+static bool agree(const float *answers, size_t count)
+{
+    bool yes = answers[count - 1] > 0.5f;
+    for (size_t i = 0; i < count; i++)
+        if (yes ? !(answers[i] > 0.5f) : !(answers[i] < 0.5f))
+            return false;
+    return true;
+}
+
 size_t exit_rule_layers(const struct exit_rule *rule)
 {
     switch (rule->kind) {
@@ -38,20 +48,46 @@ size_t exit_rule_layers(const struct exit_rule *rule)
         return rule->window < 2 ? 0 : rule->window + 1;
     case EXIT_RULE_PROBABILITY:
         return rule->window < 1 ? 0 : rule->window + 2;
+    case EXIT_RULE_PATIENCE:
+        return rule->window < 1 ? 0 : 1;
+    case EXIT_RULE_FIXED:
+    case EXIT_RULE_CONFIDENCE:
+    case EXIT_RULE_CALIBRATED:
+        return 1;
     }
     return 0;
 }
 
-bool exit_rule_settled(const struct exit_rule *rule, const float *p, size_t n)
+float exit_rule_confidence(float p)
 {
-    static float (*const scale[])(float) = {
-        [EXIT_RULE_RATIO] = odds,
-        [EXIT_RULE_LOG_ODDS] = log_odds,
-        [EXIT_RULE_PROBABILITY] = identity,
-    };
+    return p < 0.5f ? 1.0f - p : p;
+}
 
+bool exit_rule_settled(const struct exit_rule *rule, const struct exit_view *view)
+{
     size_t layers = exit_rule_layers(rule);
-    if (layers == 0 || n < layers)
+    if (layers == 0 || view->count < layers)
         return false;
-    return last_step_is_typical(scale[rule->kind], p + (n - layers), layers - 1, rule->threshold);
+
+    const float *p = view->p + (view->count - layers);
+    float answer = p[layers - 1];
+    switch (rule->kind) {
+    case EXIT_RULE_FULL:
+        return false;
+    case EXIT_RULE_RATIO:
+        return last_step_is_typical(odds, p, layers - 1, rule->threshold);
+    case EXIT_RULE_LOG_ODDS:
+        return last_step_is_typical(log_odds, p, layers - 1, rule->threshold);
+    case EXIT_RULE_PROBABILITY:
+        return last_step_is_typical(identity, p, layers - 1, rule->threshold);
+    case EXIT_RULE_FIXED:
+        return !isnan(answer) && view->layer >= rule->layer;
+    case EXIT_RULE_CONFIDENCE:
+        return exit_rule_confidence(answer) >= rule->threshold;
+    case EXIT_RULE_PATIENCE:
+        return view->exits >= rule->window && agree(view->answers + (view->exits - rule->window), rule->window);
+    case EXIT_RULE_CALIBRATED:
+        return exit_rule_confidence(answer) >= view->leave;
+    }
+    return false;
 }

@@ -5,7 +5,8 @@
 #include "tiny.h"
 
 static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
-static const struct exit_rule eager = {EXIT_RULE_LOG_ODDS, 2, 1e9f}; /* fires wherever it can: three layers or more */
+static const struct exit_rule eager = {
+    .kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 1e9f}; /* fires wherever it can: three layers or more */
 
 enum { PREFIX = 53, CANDIDATES = 300, SOME = CANDIDATES / HEADRACE_SLOWDOWN };
 
@@ -70,7 +71,7 @@ static void choose_threshold(struct scene *scene)
 
 static struct exit_rule rule_of(const struct scene *scene)
 {
-    return (struct exit_rule){EXIT_RULE_LOG_ODDS, 2, scene->threshold};
+    return (struct exit_rule){.kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = scene->threshold};
 }
 
 /* More rows than run together: several groups, each with long and short candidates. */
@@ -116,7 +117,8 @@ static void assert_same(const struct engine_score *a, const struct engine_score 
 static void the_rule_spreads_the_candidates_over_exits_and_full_depth(void **state)
 {
     struct scene *scene = *state;
-    struct engine *engine = tiny_engine(&scene->tiny, rule_of(scene), 2);
+    const struct exit_rule rule = rule_of(scene);
+    struct engine *engine = tiny_engine(&scene->tiny, rule, 2);
     struct engine_prompt prompt = prompt_of(scene);
     struct engine_score *scores = score(engine, &prompt);
     size_t left_at[7] = {0};
@@ -132,9 +134,8 @@ static void the_rule_spreads_the_candidates_over_exits_and_full_depth(void **sta
             const struct engine_exit *seen = &one->exits[j];
             assert_int_equal(seen->layer, j + 3);
             assert_int_equal(seen->count, 3);
-            assert_int_equal(seen->fired,
-                             exit_rule_settled(&(struct exit_rule){EXIT_RULE_LOG_ODDS, 2, scene->threshold},
-                                               seen->probabilities, seen->count));
+            assert_int_equal(seen->fired, exit_rule_settled(&rule, &(struct exit_view){.p = seen->probabilities,
+                                                                                       .count = seen->count}));
             assert_true(j + 1 == one->exit_count || !seen->fired);
         }
         assert_true(one->exit_layer == 6 || last->fired);
@@ -400,11 +401,17 @@ static void rules_and_heads_that_cannot_work_are_refused(void **state)
     const struct model *model = &scene->tiny.model;
     struct heads heads = scene->tiny.heads;
 
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_RATIO, 5, 0.01f}, "can fire at no exit");
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_RATIO, 1, 0.01f}, "window of 1");
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_PROBABILITY, 15, 0.01f}, "window of 15");
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_RATIO, 3, 0.0f}, "threshold is 0");
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_RATIO, 3, NAN}, "threshold is nan");
+    assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 5, .threshold = 0.01f},
+                       "can fire at no exit");
+    assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 1, .threshold = 0.01f},
+                       "window of 1");
+    assert_not_created(model, &heads,
+                       (struct exit_rule){.kind = EXIT_RULE_PROBABILITY, .window = 15, .threshold = 0.01f},
+                       "window of 15");
+    assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 3, .threshold = 0.0f},
+                       "threshold is 0");
+    assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 3, .threshold = NAN},
+                       "threshold is nan");
     heads.count = 5;
     assert_not_created(model, &heads, full, "final head sits on layer 5 of a model of 6");
     heads.count = 0;
@@ -420,7 +427,8 @@ static void rules_and_heads_that_cannot_work_are_refused(void **state)
     heads.exits[1].layer = 2;
     heads.exits += 5;
     heads.count = 1;
-    assert_not_created(model, &heads, (struct exit_rule){EXIT_RULE_RATIO, 2, 0.01f}, "can fire at no exit");
+    assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 2, .threshold = 0.01f},
+                       "can fire at no exit");
 }
 
 /* A gain of 3e38 in the norm before the MLP of layer 4 overflows there and nowhere before. */

@@ -6,7 +6,8 @@
 #include "tiny.h"
 
 static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
-static const struct exit_rule eager = {EXIT_RULE_LOG_ODDS, 2, 1e9f}; /* all leave at layer 3 */
+static const struct exit_rule eager = {
+    .kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 1e9f}; /* all leave at layer 3 */
 
 enum { LAYERS = 6, PLENTY = 1 << 30 };
 
@@ -270,7 +271,7 @@ static void compare(struct comparison *run, const struct model *model, const str
 
 static struct engine_prefix_counters compare_histories(const struct tiny *tiny, enum engine_mode mode, size_t budget)
 {
-    const struct exit_rule rule = {EXIT_RULE_LOG_ODDS, 2, 0.5f};
+    const struct exit_rule rule = {.kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 0.5f};
     struct comparison run = {engine_with(tiny, rule, mode, budget), engine_with(tiny, rule, mode, 0), {11}, {0}};
     struct user users[USERS];
 

@@ -7,8 +7,9 @@
 #include "tiny.h"
 
 static const struct exit_rule full = {.kind = EXIT_RULE_FULL};
-static const struct exit_rule some_leave = {EXIT_RULE_LOG_ODDS, 2, 0.5f};
-static const struct exit_rule eager = {EXIT_RULE_LOG_ODDS, 2, 1e9f}; /* all leave at layer 3 */
+static const struct exit_rule some_leave = {.kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 0.5f};
+static const struct exit_rule eager = {
+    .kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 1e9f}; /* all leave at layer 3 */
 
 enum { LAYERS = 6, WIDTH = 64, PLENTY = 1 << 30, PREFIX_MOST = 150, PROMPTS_MOST = 7 };
 
