@@ -1,5 +1,7 @@
 #include "graph/evidence.h"
 
+#include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "graph/embedding.h"
@@ -11,7 +13,7 @@ const char *const evidence_names[EVIDENCE_COUNT] = {
     "recent_count",   "recent_likes", "vote_4",     "vote_8",         "vote_30",    "cosine",     "affinity",
 };
 
-_Static_assert(sizeof(struct evidence) == EVIDENCE_COUNT * sizeof(double),
+_Static_assert(offsetof(struct evidence, newest_ms) == EVIDENCE_COUNT * sizeof(double),
                "values are named in the struct's order, one by one");
 
 struct tally {
@@ -33,6 +35,7 @@ struct evidence_request {
     struct tally all, recent;
     struct value_tally *values; /* (value_places): open addressing */
     size_t value_places;        /* a power of 2, more than there are values */
+    int64_t newest_ms;          /* of the user's edges that count; INT64_MIN: none */
     struct similar_search search;
 };
 
@@ -47,6 +50,12 @@ static struct tally tally_edges(const struct edge *edges, size_t count)
     for (size_t i = 0; i < count; i++)
         tally.likes += edges[i].verdict == VERDICT_LIKE;
     return tally;
+}
+
+/* Of edges from the oldest to the newest. */
+static int64_t newest(const struct edge *edges, size_t count)
+{
+    return count == 0 ? INT64_MIN : edges[count - 1].timestamp_ms;
 }
 
 static double vote(const struct similar_user *similar, size_t similar_count, size_t voters)
@@ -150,6 +159,7 @@ int evidence_begin(struct evidence_request **out, const struct graph *graph, con
     user = &request->user;
     size_t recent = user->edge_count < RECENT_EDGES ? user->edge_count : RECENT_EDGES;
     request->all = tally_edges(user->edges, user->edge_count);
+    request->newest_ms = newest(user->edges, user->edge_count);
     if (recent > 0)
         request->recent = tally_edges(user->edges + user->edge_count - recent, recent);
     similar_begin(&request->search, graph, user->embedding, user->number, before_ms);
@@ -163,10 +173,14 @@ size_t evidence_gather(struct evidence_request *request, uint32_t item, struct e
                        struct similar_user voters[EVIDENCE_VOTERS])
 {
     struct tally of_item = {0};
+    int64_t newest_ms = request->newest_ms;
     if (item != GRAPH_NONE) {
         size_t count;
         const struct edge *edges = graph_item_edges(request->graph, item, &count);
-        of_item = tally_edges(edges, graph_edges_before(edges, count, request->before_ms));
+        count = graph_edges_before(edges, count, request->before_ms);
+        of_item = tally_edges(edges, count); /* voters are among them */
+        if (newest(edges, count) > newest_ms)
+            newest_ms = newest(edges, count);
     }
     size_t voter_count = similar_by_candidate(&request->search, item, EVIDENCE_VOTERS, voters);
     *out = (struct evidence){
@@ -184,11 +198,38 @@ size_t evidence_gather(struct evidence_request *request, uint32_t item, struct e
         .vote_30 = vote(voters, voter_count, 30),
         .cosine = item == GRAPH_NONE ? 0.0 : cosine(request, item),
         .affinity = affinity(request, item),
+        .newest_ms = newest_ms,
     };
     return voter_count;
 }
 
 void evidence_values(const struct evidence *evidence, double values[EVIDENCE_COUNT])
 {
-    memcpy(values, evidence, sizeof *evidence);
+    memcpy(values, evidence, EVIDENCE_COUNT * sizeof *values);
+}
+
+static float log_odds(double rate)
+{
+    return (float)log(rate / (1.0 - rate)); /* smoothed rates are never 0 or 1 */
+}
+
+void evidence_features(const struct evidence *evidence, float features[EVIDENCE_FEATURES])
+{
+    const float values[EVIDENCE_FEATURES] = {
+        log_odds(evidence->item_like_rate),
+        (float)log1p(evidence->item_count),
+        (float)log1p(evidence->item_likes),
+        log_odds(evidence->user_like_rate),
+        (float)log1p(evidence->user_count),
+        (float)log1p(evidence->user_likes),
+        log_odds(evidence->recent_like_rate),
+        (float)log1p(evidence->recent_count),
+        (float)log1p(evidence->recent_likes),
+        log_odds(evidence->vote_4),
+        log_odds(evidence->vote_8),
+        log_odds(evidence->vote_30),
+        (float)evidence->cosine,
+        log_odds(evidence->affinity),
+    };
+    memcpy(features, values, sizeof values);
 }

@@ -33,9 +33,12 @@ struct evidence {
     double cosine;   /* user's to item's embedding */
     double affinity; /* user's smoothed like rate over items that share an attribute value, mean over the values; 0.5:
                         none */
+
+    int64_t newest_ms; /* newest edge that entered counts, votes or affinity; INT64_MIN: none. The cosine goes by the
+                          graph's state, whose newest event is in graph_counts() */
 };
 
-enum { EVIDENCE_COUNT = 14, EVIDENCE_VOTERS = 30 };
+enum { EVIDENCE_COUNT = 14, EVIDENCE_FEATURES = EVIDENCE_COUNT, EVIDENCE_VOTERS = 30 };
 
 /* Names in the order of the struct: "item_like_rate", … */
 extern const char *const evidence_names[EVIDENCE_COUNT];
@@ -67,5 +70,9 @@ size_t evidence_gather(struct evidence_request *request, uint32_t item, struct e
 
 /* The values in the order of the names. */
 void evidence_values(const struct evidence *evidence, double values[EVIDENCE_COUNT]);
+
+/* What heads weigh, in the order of the names: log odds of rates, votes and affinity, log(1 + n) of counts, the cosine
+ * as it is. Always finite. */
+void evidence_features(const struct evidence *evidence, float features[EVIDENCE_FEATURES]);
 
 #endif

@@ -234,6 +234,15 @@ static void compare(struct fixture *fixture, const struct ratings *ratings, int 
         u == GRAPH_NONE ? 0.0 : naive_cosine(fixture, u, i),
         naive_affinity(ratings, user, item, before_ms),
     };
+    int64_t newest_ms = INT64_MIN;
+    for (int n = 0; n < ITEMS; n++)
+        if (is_before(ratings, user, n, before_ms) && ratings->timestamp_ms[user][n] > newest_ms)
+            newest_ms = ratings->timestamp_ms[user][n];
+    for (int n = 0; n < USERS; n++)
+        if (is_before(ratings, n, item, before_ms) && ratings->timestamp_ms[n][item] > newest_ms)
+            newest_ms = ratings->timestamp_ms[n][item];
+    assert_int_equal(evidence.newest_ms, newest_ms);
+
     double values[EVIDENCE_COUNT];
     evidence_values(&evidence, values);
     for (int n = 0; n < EVIDENCE_COUNT; n++)
@@ -438,6 +447,32 @@ static void names_are_in_the_order_of_the_struct(void **state)
     }
 }
 
+static void features_are_log_odds_of_rates_and_logs_of_counts(void **state)
+{
+    (void)state;
+    const struct evidence evidence = {.item_like_rate = 0.75,
+                                      .item_count = 6,
+                                      .item_likes = 5,
+                                      .user_like_rate = 0.5,
+                                      .user_count = 0,
+                                      .user_likes = 0,
+                                      .recent_like_rate = 0.25,
+                                      .recent_count = 10,
+                                      .recent_likes = 2,
+                                      .vote_4 = 0.8,
+                                      .vote_8 = 0.6,
+                                      .vote_30 = 0.1,
+                                      .cosine = -0.3,
+                                      .affinity = 0.9,
+                                      .newest_ms = 7};
+    const double expected[EVIDENCE_FEATURES] = {log(3),  log(7), log(6), 0,        0,       0,    -log(3),
+                                                log(11), log(3), log(4), log(1.5), -log(9), -0.3, log(9)};
+    float features[EVIDENCE_FEATURES];
+    evidence_features(&evidence, features);
+    for (int n = 0; n < EVIDENCE_FEATURES; n++)
+        ASSERT_NEAR((double)features[n], expected[n], 1e-6);
+}
+
 int main(void)
 {
 #define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
@@ -450,6 +485,7 @@ int main(void)
         PROMISE(the_unknown_get_a_half_and_no_counts),
         PROMISE(more_values_than_any_item_should_have_still_count),
         cmocka_unit_test(names_are_in_the_order_of_the_struct),
+        cmocka_unit_test(features_are_log_odds_of_rates_and_logs_of_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

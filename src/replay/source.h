@@ -1,0 +1,75 @@
+/*
+ * source.h - the messages of logged traffic, from files or topics, in one order
+ *
+ * Interactions and requests are ordered by (timestamp, topic, partition, offset): topics in the order interactions,
+ * requests, a file is one partition whose lines are its offsets. Items and users come first, in the order of their
+ * offsets. Everything is held in memory: some 150 bytes an event.
+ *
+ * Threads: one.
+ */
+#ifndef HEADRACE_REPLAY_SOURCE_H
+#define HEADRACE_REPLAY_SOURCE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "replay/event_file.h"
+#include "stream/kafka.h"
+#include "wire/messages.h"
+
+enum source_topic { SOURCE_ITEMS, SOURCE_USERS, SOURCE_INTERACTIONS, SOURCE_REQUESTS, SOURCE_TOPICS };
+
+struct source_message {
+    int64_t timestamp_ms;
+    int64_t offset;
+    int32_t partition;
+    uint8_t topic;       /* enum source_topic */
+    bool deleted;        /* an item or user taken away: only its id is there */
+    const void *message; /* struct item, user, interaction or score_request */
+};
+
+struct replay_log;
+
+/* NULL without memory. */
+struct replay_log *replay_log_create(void);
+void replay_log_destroy(struct replay_log *log);
+
+/*
+ * Adds a file's messages; its type says which topic they stand for. Lines that cannot be read are named in our log, the
+ * first ten of a file, and counted.
+ */
+int replay_log_read_file(struct replay_log *log, const struct event_file_settings *file,
+                         const volatile sig_atomic_t *interrupted, struct error *err);
+
+/* Where a topic's messages begin and end: by time (ms since 1970, the record's) or by offset in every partition. */
+struct source_range {
+    bool by_offset;
+    int64_t from, to; /* [from, to); INT64_MIN and INT64_MAX: the beginning, what is there now */
+};
+
+/*
+ * Adds a topic's messages, by assigned partitions: no group is joined and nothing committed. The client must say
+ * enable.partition.eof. Items and users are wanted from their beginning. A topic that is not there is an error.
+ */
+int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char *name, enum source_topic topic,
+                          const struct source_range *range, const volatile sig_atomic_t *interrupted,
+                          struct error *err);
+
+/* All messages in order. Call it when everything is added. ERROR_FATAL: no memory. */
+int replay_log_order(struct replay_log *log, const struct source_message **messages, size_t *count, struct error *err);
+
+/* Events have no times: all are at 0 (event_file_settings.untimed). */
+bool replay_log_untimed(const struct replay_log *log);
+
+uint64_t replay_log_unreadable(const struct replay_log *log);
+
+/* Over every message, its place and time. */
+uint64_t replay_log_hash(const struct replay_log *log);
+
+#endif
