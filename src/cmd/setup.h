@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "graph/graph.h"
 #include "model/gguf.h"
+#include "model/heads.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
 #include "prompt/prompt.h"

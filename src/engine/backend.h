@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "model/heads.h"
 #include "model/model.h"
 
 enum { CHUNK_TOKENS = 64 };
@@ -38,7 +39,7 @@ struct chunk {
     void **layers;   /* (N): keys and values of each layer as the backend lays them out, NULL from `entered` on */
 };
 
-/* A last token's answer by one exit head on the hidden state after `layer` layers. */
+/* A last token's logit by one exit head on the hidden state after `layer` layers, head->first .. head->layer. */
 struct reading {
     size_t layer;
     const struct head *head;
@@ -87,11 +88,12 @@ struct backend {
      * Runs the batch to `layers` layers, more than before; the candidates' chunks must have entered as many.
      *
      * readings[0..count)  by layer, ascending; above the batch's depth before, at most `layers`
-     * probabilities       (candidates still here, count): of "yes"; not finite where the hidden state is not
-     * states              NULL, or (candidates still here, width): last tokens' hidden states after `layers`
+     * logits              (candidates still here, count), the evidence's part not in; not finite where the hidden state
+     *                     is not
+     * states              NULL, or (candidates still here, layers run, width): last tokens' hidden states after each
      */
-    int (*batch_run)(struct device *device, size_t layers, const struct reading *readings, size_t count,
-                     float *probabilities, float *states, struct error *err);
+    int (*batch_run)(struct device *device, size_t layers, const struct reading *readings, size_t count, float *logits,
+                     float *states, struct error *err);
 
     /* Takes out the candidates with stays[i] false; the order of the others stays. */
     void (*batch_keep)(struct device *device, const bool *stays);

@@ -5,7 +5,8 @@
  * behind it: each one's positions start where the prefix ends, it sees the prefix and itself, never another candidate.
  * Layers run in blocks between exits. At an exit the head of that exit is put on the last token's hidden state of the
  * last layers, and the rule (exits/exit_rule.h) decides; rows that are sure leave the batch, and a prefix runs only as
- * deep as its deepest survivor. In the last layer only last tokens are computed past keys and values. Candidates of
+ * deep as its deepest survivor. All that are left leave at the last head; it may sit below the model's last layer. In
+ * the last layer only last tokens are computed past keys and values. Candidates of
  * several prompts run as one batch, and what is left of each goes on together.
  *
  * A candidate's numbers are the same bit for bit alone, packed with others of its own and of other prompts, in another
@@ -33,6 +34,7 @@
 
 #include "base/error.h"
 #include "exits/exit_rule.h"
+#include "model/heads.h"
 #include "model/model.h"
 
 enum { ENGINE_MAX_EXITS = 16, ENGINE_MAX_WINDOW = 16 };
@@ -56,9 +58,11 @@ struct engine_settings {
 };
 
 /*
- * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine. A
- * rule that can fire at none of the exits is an error, and so is an instruction set that the processor lacks; exits too
- * shallow for the rule's window are logged once and passed over.
+ * Packs the weights, or maps what an earlier start has kept of them. `model` and `heads` must outlive the engine.
+ * Layers above the last head's are neither packed nor run. A rule that can fire at none of the exits is an error, and
+ * so is an instruction set that the processor lacks; exits with fewer rows than the rule looks at layers are logged
+ * once and passed over. A rule CALIBRATED whose exits all have a `leave` of infinity is right where exit 0 has another
+ * one.
  */
 int engine_create(struct engine **engine, const struct model *model, const struct heads *heads,
                   const struct engine_settings *settings, struct error *err);
@@ -72,15 +76,17 @@ struct engine_prompt {
     size_t candidate_count;
     bool explain;  /* rows do not leave: every exit is visited and reported, also those that the rule passes over or,
                       being FULL, never asks; the answer stays the rule's */
-    float *states; /* NULL, or with `explain`: gets (candidate_count, exits, width), each candidate's last token's
-                      residual stream after each exit's layer, in the model's own basis; heads are trained on it */
+    float *states; /* NULL, or with `explain`: gets (candidate_count, N, width), each candidate's last token's residual
+                      stream after each layer 1 .. N in the model's own basis, N being the last head's layer; heads are
+                      trained on it */
+    const float *evidence; /* NULL, or (candidate_count, heads->count): added to the logits of each exit */
 };
 
 struct engine_exit {
     size_t layer;
     bool fired;                             /* the rule was satisfied here */
     size_t count;                           /* of the probabilities below: exit_rule_layers(), 1 under FULL; fewer at
-                                               an exit that has fewer layers under it */
+                                               an exit that has fewer rows */
     float probabilities[ENGINE_MAX_WINDOW]; /* this exit's head on the last `count` layers, oldest first */
 };
 

@@ -1,7 +1,9 @@
-#include "model/model.h"
+#include "model/heads.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "base/buffer.h"
@@ -65,15 +67,31 @@ static int write_id(struct heads *heads, const size_t *layers, size_t count, str
     return result;
 }
 
+/* A head at `layer` with the same row for every layer up to it. */
+static int copy_row(struct head *head, size_t layer, const float *row, size_t width, struct error *err)
+{
+    *head = (struct head){.layer = layer, .first = 1, .leave = INFINITY};
+    head->rows = malloc(layer * width * sizeof *head->rows);
+    head->biases = calloc(layer, sizeof *head->biases);
+    if (head->rows == NULL || head->biases == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for the head at layer %zu", layer);
+    for (size_t i = 0; i < layer; i++)
+        memcpy(head->rows + i * width, row, width * sizeof *row);
+    return 0;
+}
+
 int heads_from_output(struct heads *heads, const struct model *model, const size_t *layers, size_t count, int32_t yes,
                       int32_t no, struct error *err)
 {
-    *heads = (struct heads){.width = model->width, .norm_epsilon = (float)model->norm_epsilon};
+    *heads = (struct heads){.width = model->width,
+                            .norm_epsilon = (float)model->norm_epsilon,
+                            .exit0_leave = INFINITY,
+                            .reference = SIZE_MAX};
     if (check_layers(model, layers, count, err) != 0 || check_labels(model, yes, no, err) != 0)
         return -1;
     int result = -1;
-    size_t row_bytes = model->width * sizeof(float);
-    float *difference = malloc(row_bytes), *scratch = malloc(2 * row_bytes);
+    float *difference = malloc(model->width * sizeof *difference),
+          *scratch = malloc(2 * model->width * sizeof *scratch);
     heads->exits = calloc(count + 1, sizeof *heads->exits);
     if (difference == NULL || scratch == NULL || heads->exits == NULL) {
         error_set(err, ERROR_FATAL, "out of memory for %zu heads", count + 1);
@@ -81,15 +99,10 @@ int heads_from_output(struct heads *heads, const struct model *model, const size
     }
     if (read_difference(model, yes, no, difference, scratch, err) != 0)
         goto out;
-    for (heads->count = 0; heads->count <= count; heads->count++) {
-        struct head *head = &heads->exits[heads->count];
-        head->layer = heads->count < count ? layers[heads->count] : model->layer_count;
-        head->difference = malloc(row_bytes);
-        if (head->difference == NULL) {
-            error_set(err, ERROR_FATAL, "out of memory for %zu heads", count + 1);
+    while (heads->count <= count) {
+        size_t layer = heads->count < count ? layers[heads->count] : model->layer_count;
+        if (copy_row(&heads->exits[heads->count++], layer, difference, model->width, err) != 0)
             goto out;
-        }
-        memcpy(head->difference, difference, row_bytes);
     }
     result = write_id(heads, layers, count, err);
 out:
@@ -100,10 +113,74 @@ out:
     return result;
 }
 
+static void free_head(struct head *head)
+{
+    free(head->rows);
+    free(head->biases);
+    free(head->evidence);
+}
+
 void heads_free(struct heads *heads)
 {
     for (size_t i = 0; i < heads->count; i++)
-        free(heads->exits[i].difference);
+        free_head(&heads->exits[i]);
     free(heads->exits);
+    free(heads->exit0);
     *heads = (struct heads){0};
+}
+
+static bool is_among(size_t layer, const size_t *layers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (layers[i] == layer)
+            return true;
+    return false;
+}
+
+/* "5, 10, 30" */
+static void list_layers(const struct heads *heads, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < heads->count && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%zu", i == 0 ? "" : ", ", heads->exits[i].layer);
+}
+
+int heads_keep(struct heads *heads, const size_t *layers, size_t count, size_t max_layer, struct error *err)
+{
+    size_t last = heads->count, kept = 0;
+    char found[256] = "";
+
+    for (size_t i = 0; i < heads->count; i++)
+        if (max_layer == 0 ? i + 1 == heads->count : heads->exits[i].layer == max_layer)
+            last = i;
+    if (last == heads->count) {
+        list_layers(heads, found, sizeof found);
+        return error_set(err, ERROR_FATAL, "heads %s have none at layer %zu to end with: theirs are at layers %s",
+                         heads->id, max_layer, found);
+    }
+    for (size_t i = 0; i < heads->count; i++)
+        if (i == last || (i < last && is_among(heads->exits[i].layer, layers, count)))
+            heads->exits[kept++] = heads->exits[i];
+        else
+            free_head(&heads->exits[i]);
+    heads->count = kept;
+    return 0;
+}
+
+static float sum_products(const float *a, const float *b, size_t count)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)a[i] * (double)b[i];
+    return (float)sum;
+}
+
+float heads_exit0_logit(const struct heads *heads, const float *features)
+{
+    return sum_products(heads->exit0, features, heads->evidence_count) + heads->exit0_bias;
+}
+
+float head_evidence_logit(const struct heads *heads, const struct head *head, const float *features)
+{
+    return head->evidence == NULL ? 0.0f : sum_products(head->evidence, features, heads->evidence_count);
 }

@@ -1,5 +1,5 @@
 /*
- * model.h - a decoder of the Llama family: its shape, its weights, its exit heads
+ * model.h - a decoder of the Llama family: its shape and its weights
  *
  * Shape and weights come from a GGUF file, general.architecture "llama" or "qwen2": RMSNorm, grouped query heads,
  * biases on queries, keys and values where the file has them, SiLU-gated MLP, tied or untied output rows. Whatever the
@@ -79,31 +79,5 @@ struct model_memory {
     uint64_t f32, bf16, int8;
 };
 struct model_memory model_memory(const struct model *model);
-
-/*
- * A head reads a hidden state h and says how likely "yes" is:
- * p = sigmoid((yes - no) . (gain * h / rms(h)) + bias), the softmax over the two label logits.
- */
-struct head {
-    size_t layer;      /* sits on the output of this layer, 1 to N */
-    float *difference; /* (width): gain * (yes row - no row) */
-    float bias;
-};
-
-struct heads {
-    struct head *exits; /* by layer, ascending; the last one is the final head, on layer N */
-    size_t count;
-    size_t width;
-    float norm_epsilon;
-    char id[64]; /* says in responses which heads answered */
-};
-
-/*
- * Heads copied from the LM head: its two label rows behind the final norm's gain, at every layer of `layers` and at the
- * end. `layers` ascending, each 1 to N - 1; `yes` and `no` are token ids.
- */
-int heads_from_output(struct heads *heads, const struct model *model, const size_t *layers, size_t count, int32_t yes,
-                      int32_t no, struct error *err);
-void heads_free(struct heads *heads);
 
 #endif

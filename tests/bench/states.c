@@ -29,11 +29,23 @@ static void print_progress(size_t done, size_t count, int64_t start_ns)
         fprintf(stderr, "\r\033[K");
 }
 
+/* Of a candidate's states after every layer those at the exits. */
+static int write_exits(const struct heads *heads, const float *states, const char *path, FILE *out, struct error *err)
+{
+    for (size_t i = 0; i < heads->count; i++) {
+        const float *state = states + (heads->exits[i].layer - 1) * heads->width;
+        if (fwrite(state, sizeof *state, heads->width, out) != heads->width)
+            return error_set(err, ERROR_RETRY, "%s: %s", path, strerror(errno));
+    }
+    return 0;
+}
+
 static int write_states(const struct answering *answering, const struct prompt_file *file, const char *path, FILE *out,
                         struct error *err)
 {
     int64_t start_ns = clock_monotonic_ns();
-    size_t row_floats = answering->heads.count * answering->model.width, most = 0;
+    const struct heads *heads = &answering->heads;
+    size_t row_floats = heads->exits[heads->count - 1].layer * heads->width, most = 0;
     for (size_t i = 0; i < file->count; i++)
         most = file->prompts[i].candidate_count > most ? file->prompts[i].candidate_count : most;
     float *states = calloc(most * row_floats, sizeof *states);
@@ -49,9 +61,8 @@ static int write_states(const struct answering *answering, const struct prompt_f
                                              .explain = true,
                                              .states = states};
         result = engine_score(answering->engine, &prompt, 1, scores, err);
-        size_t floats = asked->candidate_count * row_floats;
-        if (result == 0 && fwrite(states, sizeof *states, floats, out) != floats)
-            result = error_set(err, ERROR_RETRY, "%s: %s", path, strerror(errno));
+        for (size_t c = 0; result == 0 && c < asked->candidate_count; c++)
+            result = write_exits(heads, states + c * row_floats, path, out, err);
         if (result == 0)
             print_progress(i + 1, file->count, start_ns);
     }

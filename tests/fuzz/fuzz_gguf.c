@@ -1,6 +1,7 @@
 /* Any bytes as a model file, as a vocabulary and as an adapter: an error that names the file, or something sound. */
 #include <stdlib.h>
 
+#include "model/heads.h"
 #include "model/model.h"
 #include "model/small_model.h"
 #include "model/tokenizer.h"

@@ -13,7 +13,7 @@ struct job {
     size_t layers;
     const struct reading *readings;
     size_t reading_count;
-    float *probabilities;
+    float *logits;
     float *states;
 };
 
@@ -189,16 +189,18 @@ static void finish(struct cpu_device *cpu, struct group *group, size_t layer, en
     atomic_fetch_add(&cpu->token_layers, passage.rows);
 }
 
-/* Probability of "yes", not finite when the hidden state is not. */
-static float head_probability(const struct heads *heads, const struct head *head, const float *hidden)
+/* Not finite when the hidden state is not. */
+static float head_logit(const struct heads *heads, const struct reading *reading, const float *hidden)
 {
+    size_t place = reading->layer - reading->head->first;
+    const float *row = reading->head->rows + place * heads->width;
     double squares = 0.0, product = 0.0;
     for (size_t i = 0; i < heads->width; i++) {
         squares += (double)hidden[i] * (double)hidden[i];
-        product += (double)hidden[i] * (double)head->difference[i];
+        product += (double)hidden[i] * (double)row[i];
     }
     double rms = sqrt(squares / (double)heads->width + (double)heads->norm_epsilon);
-    return (float)(1.0 / (1.0 + exp(-(product / rms + (double)head->bias))));
+    return (float)(product / rms + (double)reading->head->biases[place]);
 }
 
 /* Puts the heads that want it on the last tokens' hidden states after `layers` layers. */
@@ -208,8 +210,20 @@ static void read_heads(const struct job *job, const struct group *group, size_t 
 
     for (size_t r = 0; r < job->reading_count; r++)
         for (size_t i = 0; job->readings[r].layer == layers && i < group->count; i++)
-            job->probabilities[(first + i) * job->reading_count + r] = head_probability(
-                job->cpu->heads, job->readings[r].head, group->block->hidden + (group->others + i) * stride);
+            job->logits[(first + i) * job->reading_count + r] =
+                head_logit(job->cpu->heads, &job->readings[r], group->block->hidden + (group->others + i) * stride);
+}
+
+/* For who wants them: the last tokens' hidden states after `layers` layers. */
+static void copy_states(const struct job *job, const struct group *group, size_t layers)
+{
+    const struct cpu_device *cpu = job->cpu;
+    size_t first = (size_t)(group->members - cpu->batch.members), width = cpu->model->width;
+    size_t run = job->layers - cpu->batch.layers, place = layers - 1 - cpu->batch.layers;
+
+    for (size_t i = 0; job->states != NULL && i < group->count; i++)
+        memcpy(job->states + ((first + i) * run + place) * width,
+               group->block->hidden + (group->others + i) * cpu->forward.hidden_stride, width * sizeof(float));
 }
 
 static void run_group(void *argument, size_t index, size_t worker)
@@ -223,7 +237,6 @@ static void run_group(void *argument, size_t index, size_t worker)
         .block = &cpu->blocks[worker],
         .spans = batch->spans + worker * batch->span_stride,
     };
-    size_t width = cpu->model->width, stride = cpu->forward.hidden_stride;
     for (size_t i = 0; i < group.count; i++)
         group.others += group.members[i].length - 1;
 
@@ -235,18 +248,16 @@ static void run_group(void *argument, size_t index, size_t worker)
         forward_enter(&cpu->forward, group.block, layer, &all);
         finish(cpu, &group, layer, layer + 1 == job->layers ? LASTS : ALL, true);
         read_heads(job, &group, layer + 1);
+        copy_states(job, &group, layer + 1);
     }
     move_rows(cpu, &group, false);
-    for (size_t i = 0; job->states != NULL && i < group.count; i++)
-        memcpy(job->states + (batch->groups[index] + i) * width, group.block->hidden + (group.others + i) * stride,
-               width * sizeof(float));
 }
 
-int batch_run(struct device *device, size_t layers, const struct reading *readings, size_t count, float *probabilities,
+int batch_run(struct device *device, size_t layers, const struct reading *readings, size_t count, float *logits,
               float *states, struct error *err)
 {
     struct cpu_device *cpu = (struct cpu_device *)device;
-    struct job job = {cpu, layers, readings, count, probabilities, states};
+    struct job job = {cpu, layers, readings, count, logits, states};
 
     make_groups(&cpu->batch, pool_threads(cpu->pool), cpu->forward.block_rows);
     if (reserve_groups(cpu, err) != 0)

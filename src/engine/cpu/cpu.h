@@ -54,7 +54,7 @@ void chunk_destroy(struct device *device, struct chunk *chunk);
 int chunks_run(struct device *device, struct chunk *const *chunks, size_t count, size_t entered, struct error *err);
 
 int batch_start(struct device *device, const struct candidate *candidates, size_t count, struct error *err);
-int batch_run(struct device *device, size_t layers, const struct reading *readings, size_t count, float *probabilities,
+int batch_run(struct device *device, size_t layers, const struct reading *readings, size_t count, float *logits,
               float *states, struct error *err);
 void batch_keep(struct device *device, const bool *stays);
 void batch_free(struct batch *batch);

@@ -337,7 +337,7 @@ static void bad_prompts_are_named_and_do_no_harm(void **state)
     int32_t vocabulary = (int32_t)scene->tiny.model.vocabulary;
     int32_t prefix[] = {1, 2}, tokens[513] = {3, 4, 5};
     size_t offsets[] = {0, 2, 3};
-    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false, NULL};
+    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false, NULL, NULL};
     struct engine_score *before = score(engine, &prompt);
 
     tokens[1] = vocabulary;
@@ -375,7 +375,7 @@ static void no_candidates_are_no_work(void **state)
     struct scene *scene = *state;
     struct engine *engine = tiny_engine(&scene->tiny, full, 1);
     const size_t offsets[] = {0};
-    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL};
+    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL, NULL};
     struct error err;
     assert_int_equal(engine_score(engine, &prompt, 1, NULL, &err), 0);
     assert_int_equal(engine_token_layers(engine), 0);
@@ -412,8 +412,12 @@ static void rules_and_heads_that_cannot_work_are_refused(void **state)
                        "threshold is 0");
     assert_not_created(model, &heads, (struct exit_rule){.kind = EXIT_RULE_RATIO, .window = 3, .threshold = NAN},
                        "threshold is nan");
-    heads.count = 5;
-    assert_not_created(model, &heads, full, "final head sits on layer 5 of a model of 6");
+    heads.exits[5].layer = 7;
+    assert_not_created(model, &heads, full, "last head sits on layer 7 of a model of 6");
+    heads.exits[5].layer = 6;
+    heads.exits[2].first = 4;
+    assert_not_created(model, &heads, full, "layer 3 has rows from layer 4 on");
+    heads.exits[2].first = 1;
     heads.count = 0;
     assert_not_created(model, &heads, full, "0 exits");
     heads.count = ENGINE_MAX_EXITS + 1;

@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "model/heads.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
 

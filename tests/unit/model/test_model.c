@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "model/heads.h"
 #include "model/model.h"
 #include "model/small_model.h"
 
@@ -383,10 +384,10 @@ static void heads_give_the_softmax_over_the_two_label_logits(void **state)
         double normed = sin((double)i); /* a hidden state over its rms */
         yes_logit += (double)yes[i] * (double)gain[i] * normed;
         no_logit += (double)no[i] * (double)gain[i] * normed;
-        difference += (double)heads.exits[1].difference[i] * normed;
+        difference += (double)heads.exits[1].rows[3 * WIDTH + i] * normed;
     }
     double softmax = exp(yes_logit) / (exp(yes_logit) + exp(no_logit));
-    assert_true(fabs(softmax - 1 / (1 + exp(-difference - (double)heads.exits[1].bias))) < 1e-6);
+    assert_true(fabs(softmax - 1 / (1 + exp(-difference - (double)heads.exits[1].biases[3]))) < 1e-6);
     assert_true(fabs(softmax - 0.5) > 1e-3);
     heads_free(&heads);
     model_free(&model);
