@@ -35,6 +35,8 @@ const char *gguf_path(const struct gguf *gguf);
 int gguf_text(const struct gguf *gguf, const char *key, struct text *value, struct error *err);
 int gguf_unsigned(const struct gguf *gguf, const char *key, uint64_t least, uint64_t most, uint64_t *value,
                   struct error *err);
+int gguf_integer(const struct gguf *gguf, const char *key, int64_t least, int64_t most, int64_t *value,
+                 struct error *err);
 int gguf_float(const struct gguf *gguf, const char *key, double *value, struct error *err);
 int gguf_bool(const struct gguf *gguf, const char *key, bool *value, struct error *err);
 bool gguf_has(const struct gguf *gguf, const char *key);

@@ -107,6 +107,23 @@ int gguf_unsigned(const struct gguf *gguf, const char *key, uint64_t least, uint
     return 0;
 }
 
+int gguf_integer(const struct gguf *gguf, const char *key, int64_t least, int64_t most, int64_t *number,
+                 struct error *err)
+{
+    const struct value *value;
+    bool negative;
+    uint64_t magnitude;
+    if (find_kind(gguf, key, false, "an integer", &value, err) != 0)
+        return -1;
+    if (!read_integer(value, 0, &negative, &magnitude))
+        return wrong_type(gguf, key, value, "an integer", err);
+    *number = (int64_t)(negative ? -magnitude : magnitude);
+    if ((!negative && magnitude > INT64_MAX) || *number < least || *number > most)
+        return gguf_fail(gguf, err, "key %s is %s%" PRIu64 ", must be %" PRId64 " to %" PRId64, key,
+                         negative ? "-" : "", magnitude, least, most);
+    return 0;
+}
+
 int gguf_float(const struct gguf *gguf, const char *key, double *number, struct error *err)
 {
     const struct value *value;

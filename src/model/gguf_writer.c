@@ -68,6 +68,22 @@ void gguf_put_texts(struct gguf_writer *writer, const char *key, size_t count,
         put_name(&writer->keys, at(context, i));
 }
 
+void gguf_put_integers(struct gguf_writer *writer, const char *key, size_t count, const int64_t *values)
+{
+    begin_key(writer, key, VALUE_ARRAY);
+    put_32(&writer->keys, VALUE_INT64);
+    put_64(&writer->keys, count);
+    buffer_append(&writer->keys, values, count * sizeof *values);
+}
+
+void gguf_put_floats(struct gguf_writer *writer, const char *key, size_t count, const float *values)
+{
+    begin_key(writer, key, VALUE_ARRAY);
+    put_32(&writer->keys, VALUE_FLOAT32);
+    put_64(&writer->keys, count);
+    buffer_append(&writer->keys, values, count * sizeof *values);
+}
+
 void gguf_put_tensor(struct gguf_writer *writer, const char *name, size_t rows, size_t columns, const float *values)
 {
     put_name(&writer->tensors, text_of(name));
@@ -114,4 +130,5 @@ void gguf_writer_free(struct gguf_writer *writer)
     buffer_free(&writer->keys);
     buffer_free(&writer->tensors);
     buffer_free(&writer->data);
+    *writer = (struct gguf_writer){0};
 }

@@ -31,6 +31,9 @@ void gguf_put_float(struct gguf_writer *writer, const char *key, double value);
 void gguf_put_texts(struct gguf_writer *writer, const char *key, size_t count,
                     struct text (*at)(const void *context, size_t index), const void *context);
 
+void gguf_put_integers(struct gguf_writer *writer, const char *key, size_t count, const int64_t *values);
+void gguf_put_floats(struct gguf_writer *writer, const char *key, size_t count, const float *values);
+
 /* F32, copied; rows 0: a vector, of one dimension. */
 void gguf_put_tensor(struct gguf_writer *writer, const char *name, size_t rows, size_t columns, const float *values);
 
