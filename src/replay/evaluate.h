@@ -42,6 +42,9 @@ void evaluate_answers_free(struct evaluate_answers *answers);
 /* Layers of the set's exits, ascending; returns how many, 0: no such set. `layers` holds EVALUATE_EXITS. */
 size_t evaluate_exits(const struct trajectory *trajectory, const char *set, uint32_t layers[]);
 
+/* Most layers that a head of the set has readings on, its own included: what a rule can look at; 0: no such set. */
+size_t evaluate_layers(const struct trajectory *trajectory, const char *set);
+
 /* What the rows of one part cost. A token layer: one token through one layer. */
 struct evaluate_cost {
     size_t rows;         /* with an answer */

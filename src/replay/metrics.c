@@ -250,23 +250,32 @@ int metrics_mean_interval(const double *values, const uint32_t *clusters, size_t
     return result;
 }
 
+/* NaN where it is no probability. */
+static double row_loss(double p, bool label)
+{
+    if (!(p >= 0 && p <= 1))
+        return NAN;
+    p = fmin(fmax(p, clip), 1 - clip);
+    return label ? -log(p) : -log1p(-p);
+}
+
 int metrics_losses(const double *probabilities, const bool *labels, size_t count, double *losses, struct error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        double p = probabilities[i];
-        if (!(p >= 0 && p <= 1))
-            return error_set(err, ERROR_BAD_INPUT, "log loss: row %zu has %g, which is no probability", i, p);
-        p = fmin(fmax(p, clip), 1 - clip);
-        losses[i] = labels[i] ? -log(p) : -log1p(-p);
+        losses[i] = row_loss(probabilities[i], labels[i]);
+        if (isnan(losses[i]))
+            return error_set(err, ERROR_BAD_INPUT, "log loss: row %zu has %g, which is no probability", i,
+                             probabilities[i]);
     }
     return 0;
 }
 
 int metrics_log_loss(const double *probabilities, const bool *labels, size_t count, double *log_loss, struct error *err)
 {
-    double sum = 0, loss;
+    double sum = 0;
     for (size_t i = 0; i < count; i++) {
-        if (metrics_losses(&probabilities[i], &labels[i], 1, &loss, err) != 0)
+        double loss = row_loss(probabilities[i], labels[i]);
+        if (isnan(loss))
             return error_set(err, ERROR_BAD_INPUT, "log loss: row %zu has %g, which is no probability", i,
                              probabilities[i]);
         sum += loss;
