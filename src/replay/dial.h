@@ -18,12 +18,13 @@
 struct dial_point {
     struct evaluate_policy policy;
     double max_loss;                  /* that CALIBRATED's thresholds were made for; NaN otherwise */
-    float thresholds[EVALUATE_EXITS]; /* what policy.leave points to under CALIBRATED */
+    float thresholds[EVALUATE_EXITS]; /* what policy.leave is under CALIBRATED */
     struct evaluate_cost cost;
     double auc, log_loss;
     struct metrics_difference increase; /* of log loss over the reference depth's, paired, 95 % over users */
 };
 
+/* Its points' policies name `set`: it is not to be copied. */
 struct dial {
     char set[16];
     size_t reference; /* layer of the reference depth; 0: exit 0 */
@@ -36,6 +37,7 @@ struct dial_settings {
     uint8_t part;  /* TRAJECTORY_TEST to report, TRAJECTORY_CALIBRATE to choose */
     size_t rounds; /* of the bootstrap */
     uint64_t seed;
+    bool exit0;       /* exit 0 is the chain's first: CALIBRATED asks it, and it may be the reference depth */
     size_t reference; /* SIZE_MAX: found on the calibrate slice (on `part` where that is empty) */
 };
 
@@ -52,7 +54,14 @@ void dial_free(struct dial *dial);
 /* The cheapest point whose increase stays <= max_loss with its whole interval; NULL: none does. */
 const struct dial_point *dial_choose(const struct dial *dial, double max_loss);
 
-/* "probability m 3 tau 0.01" */
-void dial_point_name(const struct dial_point *point, char *name, size_t size);
+/* "probability, m 3, tau 0.01"; max_loss as in struct dial_point. */
+void dial_rule_name(const struct exit_rule *rule, double max_loss, char *name, size_t size);
+
+/*
+ * The set's exit of least log loss on a part, if all rows were answered there; `exit0`: exit 0 competes. SIZE_MAX
+ * without rows to tell by.
+ */
+int dial_find_reference(const struct trajectory *trajectory, const char *set, bool exit0, uint8_t part, size_t *layer,
+                        struct error *err);
 
 #endif

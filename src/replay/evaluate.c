@@ -192,3 +192,55 @@ int evaluate_cost(const struct trajectory *trajectory, const struct evaluate_ans
     cost->mean_layer = cost->rows > 0 ? layers / (double)cost->rows : NAN;
     return 0;
 }
+
+static bool has_scores(const double *const scores[], size_t scorer_count, size_t row)
+{
+    for (size_t s = 0; s < scorer_count; s++)
+        if (isnan(scores[s][row]))
+            return false;
+    return true;
+}
+
+int evaluate_take_sample(struct evaluate_sample *sample, const struct trajectory *trajectory, uint8_t part,
+                         const double *const scores[], size_t scorer_count, struct error *err)
+{
+    size_t most = trajectory->count + 1;
+    *sample = (struct evaluate_sample){
+        .rows = calloc(most, sizeof *sample->rows),
+        .labels = calloc(most, sizeof *sample->labels),
+        .users = calloc(most, sizeof *sample->users),
+        .p = calloc(scorer_count + 1, sizeof *sample->p),
+    };
+    bool failed = sample->rows == NULL || sample->labels == NULL || sample->users == NULL || sample->p == NULL;
+    for (size_t s = 0; s < scorer_count && !failed; s++) {
+        sample->p[sample->scorer_count++] = calloc(most, sizeof **sample->p);
+        failed = sample->p[s] == NULL;
+    }
+    if (failed) {
+        evaluate_sample_free(sample);
+        return error_set(err, ERROR_FATAL, "out of memory for the scores of %zu rows", trajectory->count);
+    }
+    for (size_t i = 0; i < trajectory->count; i++) {
+        const struct trajectory_row *row = &trajectory->rows[i];
+        if (row->part != part || row->label == TRAJECTORY_UNLABELLED || !has_scores(scores, scorer_count, i))
+            continue;
+        size_t place = sample->count++;
+        sample->rows[place] = i;
+        sample->labels[place] = row->label == 1;
+        sample->users[place] = row->user;
+        for (size_t s = 0; s < scorer_count; s++)
+            sample->p[s][place] = scores[s][i];
+    }
+    return 0;
+}
+
+void evaluate_sample_free(struct evaluate_sample *sample)
+{
+    for (size_t s = 0; s < sample->scorer_count; s++)
+        free(sample->p[s]);
+    free(sample->p);
+    free(sample->rows);
+    free(sample->labels);
+    free(sample->users);
+    *sample = (struct evaluate_sample){0};
+}

@@ -59,6 +59,21 @@ struct evaluate_cost {
 int evaluate_cost(const struct trajectory *trajectory, const struct evaluate_answers *answers, uint8_t part,
                   struct evaluate_cost *cost, struct error *err);
 
+/* Rows of one part with a label, and a score by every scorer asked for: what metrics.h takes. */
+struct evaluate_sample {
+    size_t count;
+    size_t *rows;    /* (count) places in the trajectory, ascending */
+    bool *labels;    /* (count) */
+    uint32_t *users; /* (count) */
+    double **p;      /* (scorer_count, count) */
+    size_t scorer_count;
+};
+
+/* scores[s] is scorer s's p of all rows of the trajectory. */
+int evaluate_take_sample(struct evaluate_sample *sample, const struct trajectory *trajectory, uint8_t part,
+                         const double *const scores[], size_t scorer_count, struct error *err);
+void evaluate_sample_free(struct evaluate_sample *sample);
+
 /*
  * The baselines, learned on the labelled TRAIN rows alone. Each fills p[count]; NaN everywhere where there are no such
  * rows to learn from.
