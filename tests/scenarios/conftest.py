@@ -67,9 +67,12 @@ class World:
         self.directory = directory
         self.processes = []
         self.log_number = 0
-        self.broker = self.start("broker", "--address-file", str(directory / "broker"))
-        wait_for("the broker's address", lambda: (directory / "broker").exists())
-        self.address = (directory / "broker").read_text()
+
+    def start_broker(self):
+        address = self.directory / "broker"
+        self.broker = self.start("broker", "--address-file", str(address))
+        wait_for("the broker's address", address.exists)
+        self.address = address.read_text()
 
     def start(self, command, *arguments):
         self.log_number += 1
@@ -146,8 +149,11 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     made = World(tmp_path)
-    yield made
-    made.close()
+    try:
+        made.start_broker()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture(scope="session")
