@@ -8,7 +8,7 @@
 
 #include "cmd/commands.h"
 #include "cmd/setup.h"
-#include "exits/exit_rule.h"
+#include "engine/exits.h"
 #include "stream/kafka.h"
 
 enum { METADATA_MS = 5000, NAME_WIDTH = 10 };
@@ -143,29 +143,76 @@ static void check_state(struct check *check)
 
 /* The model */
 
-static void check_exits(struct check *check, const struct model *model)
+static void append_layer(struct buffer *list, size_t layer)
 {
-    const struct exit_rule rule = {.kind = (enum exit_rule_kind)config_choice(check->config, "exit.rule"),
-                                   .window = (size_t)config_integer(check->config, "exit.window"),
-                                   .threshold = (float)config_number(check->config, "exit.threshold")};
-    if (rule.kind == EXIT_RULE_FULL) {
-        skipped("exits", "exit.rule is full: every answer takes all %zu layers", model->layer_count);
+    buffer_printf(list, "%s%zu", list->size > 0 ? ", " : "", layer);
+}
+
+static void check_rule(struct check *check, const struct answering *answering)
+{
+    const struct heads *heads = &answering->heads;
+    const char *name = setup_rule_name(answering->rule.kind);
+    size_t last = heads->exits[heads->count - 1].layer;
+    struct exits exits;
+    struct error err;
+    struct buffer able = {0};
+
+    if (exits_check(&exits, heads, &answering->rule, &answering->model, &err) != 0) {
+        wrong(check, "exits", "%s", err.message);
         return;
     }
-    size_t count, needed = exit_rule_layers(&rule);
-    const int64_t *layers = config_list(check->config, "exit.layers", &count);
-    struct buffer able = {0};
-    for (size_t i = 0; i < count; i++)
-        if ((size_t)layers[i] < model->layer_count && needed > 0 && (size_t)layers[i] >= needed)
-            buffer_printf(&able, "%s%lld", able.size > 0 ? ", " : "", (long long)layers[i]);
-    bool any = able.size > 0;
-    if (any)
-        right("exits", "the rule can fire after layers %s of %zu", buffer_string(&able), model->layer_count);
-    buffer_free(&able);
-    if (any)
+    if (answering->rule.kind == EXIT_RULE_FULL) {
+        skipped("exits", "the rule is full: every answer takes all %zu layers", last);
         return;
-    wrong(check, "exits", "the rule looks at %zu layers and can fire at none of exit.layers", needed);
-    hint("exit.layers needs a layer from %zu to %zu; or set exit.rule to full", needed, model->layer_count - 1);
+    }
+    for (size_t i = 0; i < heads->count; i++)
+        if (exits_can_fire(&exits, i))
+            append_layer(&able, heads->exits[i].layer);
+    if (answering->rule.kind == EXIT_RULE_CALIBRATED && heads->exit0_leave <= 1.0f)
+        right("exits", "calibrated can fire on the evidence alone%s%s, of %zu layers",
+              able.size > 0 ? " and after layers " : "", buffer_string(&able), last);
+    else
+        right("exits", "%s can fire after layers %s of %zu", name, buffer_string(&able), last);
+    buffer_free(&able);
+}
+
+/* "layers 5, 10, 30 of 30, exit 0, best at layer 15, trained in bf16" */
+static void check_heads(const struct answering *answering)
+{
+    const struct heads *heads = &answering->heads;
+    struct buffer line = {0}, layers = {0};
+
+    for (size_t i = 0; i < heads->count; i++)
+        append_layer(&layers, heads->exits[i].layer);
+    if (heads->count > 0)
+        buffer_printf(&line, "layers %s", buffer_string(&layers));
+    if (heads->exit0 != NULL)
+        buffer_printf(&line, "%sexit 0 on %zu features", line.size > 0 ? ", " : "", heads->evidence_count);
+    if (heads->reference != SIZE_MAX && heads->reference > 0)
+        buffer_printf(&line, ", best at layer %zu", heads->reference);
+    else if (heads->reference == 0)
+        buffer_append_string(&line, ", best at exit 0");
+    if (answering->origin.mode[0] != '\0')
+        buffer_printf(&line, ", trained in %s", answering->origin.mode);
+    right("heads", "%s: %s", heads->id, buffer_string(&line));
+    buffer_free(&line);
+    buffer_free(&layers);
+}
+
+static void check_answers(struct check *check, struct answering *answering)
+{
+    struct error err;
+    if (setup_heads(check->config, answering, &err) != 0) {
+        wrong(check, "heads", "%s", err.message);
+        return;
+    }
+    if (answering->heads.id[0] == '\0') {
+        skipped("heads", "none: exit 0 is the item's like rate");
+        return;
+    }
+    check_heads(answering);
+    if (answering->prompt != NULL)
+        check_rule(check, answering);
 }
 
 /* setup_prompt() goes as far as it can: what is there tells which step failed. */
@@ -175,22 +222,25 @@ static void check_model(struct check *check)
         skipped("model", "not needed: the role score is off");
         return;
     }
-    if (config_choice(check->config, "engine.backend") != 0) {
-        skipped("model", "not needed: engine.backend is none, exit 0 answers");
-        return;
-    }
     struct answering answering = {0};
     struct error err = {0};
+    if (config_choice(check->config, "engine.backend") != 0) {
+        skipped("model", "not needed: engine.backend is none, exit 0 answers");
+        check_answers(check, &answering);
+        setup_answering_close(&answering);
+        return;
+    }
     setup_prompt(check->config, &answering, &err);
     if (answering.model.layers != NULL) {
         right("model", "%s: %zu layers, hash %s", gguf_path(answering.gguf), answering.model.layer_count,
               gguf_hash(answering.gguf));
-        check_exits(check, &answering.model);
-        if (answering.prompt != NULL)
+        if (answering.prompt != NULL) {
             right("prompt", "the label words are the single tokens %d (yes) and %d (no)",
                   (int)prompt_yes(answering.prompt), (int)prompt_no(answering.prompt));
-        else
+            check_answers(check, &answering);
+        } else {
             wrong(check, "prompt", "%s", err.message);
+        }
     } else {
         wrong(check, "model", "%s", err.message);
         if (answering.gguf != NULL)

@@ -234,13 +234,16 @@ static void print_quality(const char *name, const struct quality *quality)
 
 static void print_counts(const struct report *report, const struct report_facts *facts)
 {
+    static const char *const rules[] = {"full",       "ratio",    "log_odds",   "probability", "fixed",
+                                        "confidence", "patience", "calibrated", "auto"};
     const struct demo_data *data = facts->data;
     printf("\nheadrace demo: %zu titles, %zu ratings of %zu users, in time order\n\n", data->title_count,
            data->rating_count, data->users.count);
     printf("  model      %s, heads %s\n", report->model, report->heads);
-    printf("  rule       %s, window %" PRId64 ", threshold %g; the heads are copies of the LM head's rows, untrained\n",
-           (const char *const[]){"full", "ratio", "log_odds", "probability"}[config_choice(facts->config, "exit.rule")],
-           config_integer(facts->config, "exit.window"), config_number(facts->config, "exit.threshold"));
+    printf("  rule       %s, window %" PRId64 ", threshold %g%s\n", rules[config_choice(facts->config, "exit.rule")],
+           config_integer(facts->config, "exit.window"), config_number(facts->config, "exit.threshold"),
+           *config_text(facts->config, "heads.path") == '\0' ? "; the heads are copies of the LM head's rows, untrained"
+                                                             : "");
     printf("  events     %zu ratings loaded in %.1f s (%.0f/s with %zu titles), %" PRIu64 " produced in all\n",
            data->first_asked, facts->load_seconds,
            (double)(data->first_asked + data->title_count) / facts->load_seconds, data->title_count, facts->events);

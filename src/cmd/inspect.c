@@ -25,6 +25,7 @@ static const struct what {
     {"similar", "ID", true, AT | LIMIT | ITEM, 0, inspect_similar},
     {"prompt", NULL, false, AT | USER | ITEM | TOKENS, USER | ITEM, inspect_prompt},
     {"model", "FILE", false, 0, 0, inspect_model},
+    {"heads", "FILE", false, 0, 0, inspect_heads},
     {"edges", NULL, false, 0, 0, inspect_edges},
 };
 
@@ -70,7 +71,7 @@ static int check_usage(const struct usage *usage, const struct what *what, const
 {
     static const char *const names[] = {"--as-of", "--limit", "--user", "--item", "--tokens"};
     if (what == NULL)
-        return flags_wrong(usage, "\"%s\" is none of graph, user, item, similar, prompt, model, edges", name);
+        return flags_wrong(usage, "\"%s\" is none of graph, user, item, similar, prompt, model, heads, edges", name);
     if (what->needs_operand && inspection->operand == NULL)
         return flags_wrong(usage, "missing operand: headrace inspect %s %s", name, what->operand);
     if (what->operand == NULL && inspection->operand != NULL)
@@ -104,7 +105,7 @@ int command_inspect(int argc, char **argv)
     };
     const struct usage usage = {
         .command = "inspect",
-        .operands = "graph | user ID | item ID | similar ID | prompt | model [FILE] | edges",
+        .operands = "graph | user ID | item ID | similar ID | prompt | model [FILE] | heads [FILE] | edges",
         .summary = "What the store, the model and the prompt hold. The store is opened read-only, also beside a\n"
                    "running worker. Embeddings, and so similar users, are those of now, whatever --as-of says.",
         .example = "headrace inspect graph --config headrace.yaml\n"
@@ -113,6 +114,7 @@ int command_inspect(int argc, char **argv)
                    "  headrace inspect similar 196 --item 242 --config headrace.yaml\n"
                    "  headrace inspect prompt --user 196 --item 242 --config headrace.yaml --tokens\n"
                    "  headrace inspect model SmolLM2-135M-Instruct.Q4_1.gguf --json\n"
+                   "  headrace inspect heads config/heads/ml-100k.heads.gguf\n"
                    "  headrace inspect edges --config headrace.yaml > edges.jsonl",
         .flags = flags,
         .flag_count = sizeof flags / sizeof *flags,

@@ -150,22 +150,6 @@ int setup_prompt(const struct config *config, struct answering *answering, struc
     return 0;
 }
 
-/* exit.layers, as far as the model has layers. */
-static int load_heads(const struct config *config, struct answering *answering, struct error *err)
-{
-    size_t count, kept = 0, layers[ENGINE_MAX_EXITS];
-    const int64_t *wanted = config_list(config, "exit.layers", &count);
-    for (size_t i = 0; i < count; i++) {
-        if ((size_t)wanted[i] >= answering->model.layer_count)
-            break;
-        if (kept == ENGINE_MAX_EXITS - 1)
-            return error_set(err, ERROR_BAD_INPUT, "exit.layers: more than %d exits", ENGINE_MAX_EXITS - 1);
-        layers[kept++] = (size_t)wanted[i];
-    }
-    return heads_from_output(&answering->heads, &answering->model, layers, kept, prompt_yes(answering->prompt),
-                             prompt_no(answering->prompt), err);
-}
-
 /* XDG Base Directory Specification: a relative path counts as none. */
 static const char *absolute(const char *path)
 {
@@ -202,9 +186,7 @@ static int create_engine(const struct config *config, struct answering *answerin
 {
     char weights_cache[PATH_MAX];
     struct engine_settings settings = {
-        .rule = {.kind = (enum exit_rule_kind)config_choice(config, "exit.rule"),
-                 .window = (size_t)config_integer(config, "exit.window"),
-                 .threshold = (float)config_number(config, "exit.threshold")},
+        .rule = answering->rule,
         .threads = engine_threads(config),
         .mode = (enum engine_mode)config_choice(config, "engine.mode"),
         .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
@@ -216,21 +198,33 @@ static int create_engine(const struct config *config, struct answering *answerin
     return engine_create(&answering->engine, &answering->model, &answering->heads, &settings, err);
 }
 
+/* A heads' mode is where their hidden states came from: in another one the same heads answer a little otherwise. */
+static void compare_modes(const struct answering *answering)
+{
+    const char *mode = answering->origin.mode, *arithmetic = engine_arithmetic(answering->engine);
+    size_t length = strlen(mode);
+    if (length > 0 && (strncmp(arithmetic, mode, length) != 0 || (arithmetic[length] & ~' ') != '\0'))
+        log_warn("cmd", "heads %s were trained in mode %s, the engine computes in %s: set engine.mode, or train anew",
+                 answering->heads.id, mode, arithmetic);
+}
+
 int setup_answering(const struct config *config, struct answering *answering, struct error *err)
 {
-    *answering = (struct answering){.model_id = "none"};
-    if (config_choice(config, "engine.backend") != 0)
-        return 0;
-
     int64_t start_ns = clock_monotonic_ns();
-    if (setup_prompt(config, answering, err) != 0 || load_heads(config, answering, err) != 0 ||
-        create_engine(config, answering, err) != 0) {
+    bool computes = config_choice(config, "engine.backend") == 0;
+    *answering = (struct answering){.model_id = "none"};
+
+    if ((computes && setup_prompt(config, answering, err) != 0) || setup_heads(config, answering, err) != 0 ||
+        (computes && create_engine(config, answering, err) != 0)) {
         setup_answering_close(answering);
         return -1;
     }
-    log_info("cmd", "model %s, %zu layers, heads %s, %zu threads, loaded in %.2f s", answering->model_id,
-             answering->model.layer_count, answering->heads.id, engine_threads(config),
-             clock_since_ms(start_ns) / 1000);
+    if (!computes)
+        return 0;
+    compare_modes(answering);
+    log_info("cmd", "model %s, %zu layers, heads %s, exit rule %s, %zu threads, loaded in %.2f s", answering->model_id,
+             answering->model.layer_count, answering->heads.id, setup_rule_name(answering->rule.kind),
+             engine_threads(config), clock_since_ms(start_ns) / 1000);
     return 0;
 }
 
@@ -256,6 +250,9 @@ struct scorer_settings setup_scorer(const struct config *config, const struct an
         .max_history = (size_t)config_integer(config, "score.max_history"),
         .explain = config_flag(config, "score.explain"),
         .model_id = answering->model_id,
-        .heads_id = answering->engine != NULL ? answering->heads.id : "exit-0",
+        .heads_id = answering->heads.id[0] != '\0' ? answering->heads.id : "exit-0",
+        .heads = &answering->heads,
+        .rule = answering->rule,
+        .shadow = config_number(config, "exit.shadow"),
     };
 }

@@ -56,13 +56,18 @@ int setup_reader(const struct config *config, const struct property *forced, siz
 /* instance_id, or the host's name when it is empty; `name` is where the host's name is put. */
 const char *setup_instance(const struct config *config, char name[128]);
 
-/* Everything that answers: model file to engine. With engine.backend none nothing is loaded and engine is NULL. */
+/*
+ * Everything that answers: model file to engine. With engine.backend none engine is NULL, and of heads.path's file, if
+ * it names one, exit 0 is what counts.
+ */
 struct answering {
     struct gguf *gguf;
     struct model model;
     struct tokenizer *tokenizer;
     struct prompt_template *prompt;
-    struct heads heads;
+    struct heads heads;         /* no exits: none are loaded */
+    struct heads_origin origin; /* of a file's heads */
+    struct exit_rule rule;      /* exit.rule, `auto` decided */
     struct engine *engine;
     char model_id[128];
 };
@@ -72,6 +77,16 @@ void setup_answering_close(struct answering *answering);
 
 /* The same without the engine: file, tokenizer and template, for inspection. */
 int setup_prompt(const struct config *config, struct answering *answering, struct error *err);
+
+/*
+ * Heads and rule, after setup_prompt() or without a model. Of heads.path's file, with the exits that stand in
+ * exit.layers and the last one; else copies of the LM head. Another model's heads, other features and label tokens are
+ * errors, another template is logged.
+ */
+int setup_heads(const struct config *config, struct answering *answering, struct error *err);
+
+/* As exit.rule spells it. */
+const char *setup_rule_name(enum exit_rule_kind kind);
 
 struct scorer_settings setup_scorer(const struct config *config, const struct answering *answering);
 

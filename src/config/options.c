@@ -19,7 +19,8 @@ const struct config_section config_sections[] = {
     {"prompt", "What the model reads"},
     {"model", "The language model"},
     {"engine", "Where the model is computed"},
-    {"exit", "When an answer is final before the last layer"},
+    {"heads", "What makes a probability of a hidden state"},
+    {"exit", "When an answer is final before the last layer. Rule auto: calibrated if the heads have thresholds, else full"},
     {"score", "Requests and answers"},
     {"log", "What is written to standard error"},
 };
@@ -120,12 +121,25 @@ const struct config_option config_options[] = {
     TEXT("engine.weights_cache", "",
          "Directory of packed weights, for the next start (empty: ~/.cache/headrace; none: not kept)"),
 
+    TEXT("heads.path", "", "File of trained exit heads (empty: copies of the model's own output rows, no exit 0)"),
+    CHOICE("heads.set", "text", "Which of the file's: on the text alone, on text and evidence, one head for all exits",
+           "text", "hybrid", "single"),
+
     INTEGERS("exit.layers", "5,10,15,20,25,30", "Layers with an exit; those from the model's last on are passed over",
              1, 1024),
-    CHOICE("exit.rule", "ratio", "How steps from layer to layer are compared; full: no exit", "full", "ratio",
-           "log_odds", "probability"),
-    INTEGER("exit.window", "3", "Steps that the rule looks at; at least 2 but for probability", 1, 14),
-    NUMBER("exit.threshold", "0.01", "A step nearer than this to the mean of those before it is settled", 1e-6, 1e6),
+    INTEGER("exit.max_layer", "0", "The model ends at the exit on this layer, none above is loaded (0: all are)", 0,
+            1024),
+    /* in the order of enum exit_rule_kind, auto behind them */
+    CHOICE("exit.rule", "auto",
+           "When an answer is final", "full", "ratio",
+           "log_odds", "probability", "fixed", "confidence", "patience", "calibrated", "auto"),
+    INTEGER("exit.layer", "0", "For exit.rule fixed: all leave at the first exit from this layer on", 0, 1024),
+    INTEGER("exit.window", "3", "Steps that the rule looks at, at least 2 for ratio and log_odds; answers for patience",
+            1, 14),
+    NUMBER("exit.threshold", "0.01",
+           "A step nearer than this to those before is settled; for confidence: 0.5 to 1", 1e-6, 1e6),
+    NUMBER("exit.shadow", "0.01", "Share of requests that run to the reference depth as well, to be compared (0: none)",
+           0, 1),
 
     INTEGER("score.queue", "256", "Requests that may wait before partitions are paused", 1, 65536),
     INTEGER("score.max_candidates", "1000", "Candidates in one request; more is an error of the request", 1, 100000),
@@ -183,7 +197,7 @@ static void integer_range(const struct config_option *option, char *out, size_t 
 
 void option_phrase(const struct config_option *option, char out[OPTION_PHRASE_SIZE])
 {
-    char detail[64] = "";
+    char detail[112] = "";
     switch (option->kind) {
     case OPTION_TEXT:
         snprintf(out, OPTION_PHRASE_SIZE, "text without control characters");

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OPTION_NAME_SIZE = 128, OPTION_PHRASE_SIZE = 128 }; /* bytes, NUL included */
+enum { OPTION_NAME_SIZE = 128, OPTION_PHRASE_SIZE = 160 }; /* bytes, NUL included */
 
 /* The order tells: what is below FLAG is text and written in quotes, what is above has a phrase in the documents. */
 enum option_kind {
@@ -28,12 +28,12 @@ enum option_kind {
 struct config_option {
     const char *name;
     enum option_kind kind;
-    const char *preset;           /* the default, as on the command line */
-    const char *line;             /* what it is for; no full stop */
-    int64_t least, most;          /* INTEGER, each of INTEGERS */
-    bool any_order;               /* INTEGERS: they need not rise */
-    double lowest, highest;       /* NUMBER */
-    const char *const choices[6]; /* CHOICE, CHOICES; NULL behind the last */
+    const char *preset;            /* the default, as on the command line */
+    const char *line;              /* what it is for; no full stop */
+    int64_t least, most;           /* INTEGER, each of INTEGERS */
+    bool any_order;                /* INTEGERS: they need not rise */
+    double lowest, highest;        /* NUMBER */
+    const char *const choices[10]; /* CHOICE, CHOICES; NULL behind the last */
 };
 
 struct config_section {

@@ -59,6 +59,27 @@ static int check_window(const struct config *config, struct error *err)
                      origin_of(config, "exit.rule"));
 }
 
+/* What a threshold is depends on the rule: a step's size, or how sure an answer must be. */
+static int check_threshold(const struct config *config, struct error *err)
+{
+    enum { CONFIDENCE = 5 };
+    double threshold = config_number(config, "exit.threshold");
+    if (config_choice(config, "exit.rule") != CONFIDENCE || (threshold > 0.5 && threshold <= 1))
+        return 0;
+    return error_set(err, ERROR_BAD_INPUT,
+                     "exit.threshold (%s) must be above 0.5 and at most 1 for exit.rule confidence (%s)",
+                     origin_of(config, "exit.threshold"), origin_of(config, "exit.rule"));
+}
+
+static int check_fixed_layer(const struct config *config, struct error *err)
+{
+    enum { FIXED = 4 };
+    if (config_choice(config, "exit.rule") != FIXED || config_integer(config, "exit.layer") > 0)
+        return 0;
+    return error_set(err, ERROR_BAD_INPUT, "exit.layer (%s) must name a layer for exit.rule fixed (%s)",
+                     origin_of(config, "exit.layer"), origin_of(config, "exit.rule"));
+}
+
 static int check_topic_pair(const struct config *config, const char *a, const char *b, struct error *err)
 {
     const char *first = config_text(config, a), *second = config_text(config, b);
@@ -93,7 +114,7 @@ int config_validate(const struct config *config, struct error *err)
     if (check_topics(config, err) != 0 || check_dimension(config, err) != 0 || check_history(config, err) != 0 ||
         check_weights(config, err) != 0 || check_max_nodes(config, err) != 0)
         return -1;
-    return check_window(config, err);
+    return check_window(config, err) != 0 || check_threshold(config, err) != 0 ? -1 : check_fixed_layer(config, err);
 }
 
 int config_require_model(const struct config *config, struct error *err)

@@ -1,6 +1,8 @@
 #include "prompt/prompt.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "prompt/builtin.h"
@@ -178,11 +180,17 @@ int prompt_load(struct prompt_template **prompt, const char *path, const struct 
     }
     if (template_parse(loaded, name, source, err) != 0 || check_template(loaded, name, err) != 0)
         goto fail;
+    snprintf(loaded->hash, sizeof loaded->hash, "%016llx", (unsigned long long)XXH3_64bits(source.data, source.size));
     *prompt = loaded;
     return 0;
 fail:
     prompt_destroy(loaded);
     return -1;
+}
+
+const char *prompt_hash(const struct prompt_template *prompt)
+{
+    return prompt->hash;
 }
 
 void prompt_destroy(struct prompt_template *prompt)

@@ -84,6 +84,9 @@ void prompt_destroy(struct prompt_template *prompt);
 int32_t prompt_yes(const struct prompt_template *prompt);
 int32_t prompt_no(const struct prompt_template *prompt);
 
+/* XXH3 of the template's text as 16 hex digits: tells what heads were trained on. */
+const char *prompt_hash(const struct prompt_template *prompt);
+
 /*
  * Each appends one part's tokens to `tokens` and, where `text` is not NULL, its text as the model reads it to `text`;
  * on failure both are as they were. The model's BOS token, if it has one, comes before the system part. A title that is

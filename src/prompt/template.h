@@ -76,6 +76,7 @@ struct prompt_template {
     struct part parts[PART_COUNT];
     struct text words[WORD_COUNT];
     int32_t yes, no;
+    char hash[17]; /* of the text that was parsed */
 };
 
 /*

@@ -43,30 +43,42 @@ static int explain_evidence(struct arena *arena, const struct evidence *evidence
     return 0;
 }
 
-static int explain_exits(struct arena *arena, const struct engine_score *score, struct explanation *explanation,
-                         struct error *err)
+static int explain_exit(struct arena *arena, size_t layer, bool fired, const float *from, size_t count,
+                        struct explained_exit *exit, struct error *err)
 {
-    explanation->exits = arena_allocate_array(arena, score->exit_count, sizeof *explanation->exits);
-    if (explanation->exits == NULL)
+    double *probabilities = arena_allocate_array(arena, count, sizeof *probabilities);
+    if (probabilities == NULL)
         return out_of_memory(err);
-    explanation->exit_count = score->exit_count;
-    for (size_t i = 0; i < score->exit_count; i++) {
-        const struct engine_exit *visited = &score->exits[i];
-        double *probabilities = arena_allocate_array(arena, visited->count, sizeof *probabilities);
-        if (probabilities == NULL)
-            return out_of_memory(err);
-        for (size_t j = 0; j < visited->count; j++)
-            probabilities[j] = (double)visited->probabilities[j];
-        explanation->exits[i] = (struct explained_exit){.layer = (int32_t)visited->layer,
-                                                        .fired = visited->fired,
-                                                        .probabilities = probabilities,
-                                                        .probability_count = visited->count};
-    }
+    for (size_t i = 0; i < count; i++)
+        probabilities[i] = (double)from[i];
+    *exit = (struct explained_exit){
+        .layer = (int32_t)layer, .fired = fired, .probabilities = probabilities, .probability_count = count};
     return 0;
 }
 
-int explain_candidate(struct arena *arena, const struct plan_candidate *candidate, const struct engine_score *score,
-                      struct text prompt, struct scored_candidate *answer, struct error *err)
+static int explain_exits(struct arena *arena, const struct exit0 *exit0, const struct engine_score *score,
+                         struct explanation *explanation, struct error *err)
+{
+    size_t count = score == NULL ? 0 : score->exit_count;
+    const float alone = (float)exit0->probability;
+    explanation->exits = arena_allocate_array(arena, count + 1, sizeof *explanation->exits);
+    if (explanation->exits == NULL)
+        return out_of_memory(err);
+    if (explain_exit(arena, 0, exit0->settled, &alone, 1, &explanation->exits[0], err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        const struct engine_exit *visited = &score->exits[i];
+        if (explain_exit(arena, visited->layer, visited->fired, visited->probabilities, visited->count,
+                         &explanation->exits[i + 1], err) != 0)
+            return -1;
+    }
+    explanation->exit_count = count + 1;
+    return 0;
+}
+
+int explain_candidate(struct arena *arena, const struct plan_candidate *candidate, const struct exit0 *exit0,
+                      const struct engine_score *score, struct text prompt, struct scored_candidate *answer,
+                      struct error *err)
 {
     struct explanation *explanation = arena_allocate(arena, sizeof *explanation);
     if (explanation == NULL)
@@ -76,7 +88,7 @@ int explain_candidate(struct arena *arena, const struct plan_candidate *candidat
     explanation->similar_user_count = candidate->similar_count;
     if (explain_evidence(arena, &candidate->evidence, explanation, err) != 0)
         return -1;
-    if (score != NULL && explain_exits(arena, score, explanation, err) != 0)
+    if (explain_exits(arena, exit0, score, explanation, err) != 0)
         return -1;
     answer->has_explanation = true;
     answer->explanation = explanation;

@@ -8,7 +8,11 @@
  *     COLD_ITEM  no title in the store nor inline: answered by exit 0
  *     COLD_USER  fewer than history.min events and no inline history: scored all the same
  *     OK         scored
- * Exit 0 is the evidence alone: the item's smoothed like rate.
+ * Exit 0 is the evidence alone (score/exit0.h). Under the rule CALIBRATED candidates that it is sure of never see a
+ * layer: exit_layer 0, status as if they had.
+ *
+ * A share of the requests also runs to the reference depth, the layer of the best single exit: how far the answers
+ * given are from the answers there is told by the totals. That changes no answer.
  *
  * Threads: one scorer_score() at a time.
  */
@@ -36,6 +40,9 @@ struct scorer_settings {
     bool explain;          /* whether requests may ask for explanations */
     const char *model_id;  /* stands in responses */
     const char *heads_id;
+    const struct heads *heads; /* the engine's; without one exit 0's. NULL: none */
+    struct exit_rule rule;     /* the engine's */
+    double shadow;             /* share of the requests, 0 to 1 */
 };
 
 struct scorer;
@@ -62,6 +69,8 @@ struct scorer_totals {
     uint64_t tokens;       /* of prompts, prefixes once a request */
     uint64_t token_layers; /* computed: tokens * layers less what exits saved */
     uint64_t exit_layers;  /* sum over candidates of the layer that answered */
+    uint64_t shadowed;     /* candidates that ran to the reference depth as well */
+    double shadow_sum;     /* over them: |p answered - p at the reference depth| */
 };
 
 struct scorer_totals scorer_totals(const struct scorer *scorer);

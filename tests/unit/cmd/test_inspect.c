@@ -463,14 +463,16 @@ static void a_file_of_another_architecture_still_shows_its_keys(void **state)
 static void check_explains_values_and_hides_secrets(void **state)
 {
     (void)state;
-    assert_int_equal(run(command_check, "--set kafka.sasl.password=geheim --set exit.layers=5"), EXIT_FINE);
+    assert_int_equal(run(command_check, "--set kafka.sasl.password=geheim --set exit.rule=ratio --set exit.layers=5"),
+                     EXIT_FINE);
     expect(out, "kafka.sasl.password");
     expect_not(out, "geheim");
     expect(out, "\u2713 state");
     expect(out, "5 events, 3 users, 3 items, 5 edges");
     expect(out, "\u2713 model");
-    expect(out, "\u2713 exits      the rule can fire after layers 5 of 6");
+    expect(out, "\u2713 exits      ratio can fire after layers 5 of 6");
     expect(out, "\u2713 prompt");
+    expect(out, "\u2713 heads      lm-head:5: layers 5, 6");
     expect(out, "- kafka");
     expect_not(out, "\u2717");
 }
@@ -479,8 +481,11 @@ static void check_fails_with_each_thing_that_is_wrong(void **state)
 {
     (void)state;
     static const char *const wrong[][2] = {
-        {"--set exit.layers=1,2", "\u2717 exits"},
-        {"--set exit.layers=6", "\u2717 exits"},
+        {"--set exit.rule=ratio --set exit.layers=1,2", "\u2717 exits"},
+        {"--set exit.rule=ratio --set exit.layers=6", "\u2717 exits"},
+        {"--set exit.rule=calibrated", "\u2717 exits"},
+        {"--set exit.max_layer=7", "\u2717 heads"},
+        {"--set heads.path=/nonexistent", "\u2717 heads"},
         {"--set model.path=/nonexistent", "\u2717 model"},
         {"--set model.path=", "\u2717 model"},
         {"--set prompt.template=/nonexistent", "\u2717 prompt"},
@@ -493,6 +498,7 @@ static void check_fails_with_each_thing_that_is_wrong(void **state)
     }
     assert_int_equal(run(command_check, "--set model.path= --set engine.backend=none"), EXIT_FINE);
     expect(out, "- model");
+    expect(out, "- heads");
 }
 
 static void check_tries_broker_and_topics_and_creates_none(void **state)

@@ -95,7 +95,7 @@ static void nothing_given_means_the_defaults(void **state)
     assert_int_equal(config_integer(config, "ingest.max_future_skew_ms"), 300000);
     assert_true(config_number(config, "exit.threshold") == 0.01);
     assert_true(config_flag(config, "label.inclusive"));
-    assert_int_equal(config_choice(config, "exit.rule"), 1);
+    assert_int_equal(config_choice(config, "exit.rule"), 8); /* auto */
     const int64_t *layers = config_list(config, "exit.layers", &count);
     assert_int_equal(count, 6);
     assert_int_equal(layers[0], 5);
@@ -147,7 +147,8 @@ static void the_command_line_says_what_it_wants(void **state)
     refuses(config, "graph.layers", "--set graph.layers: wants NAME=VALUE, as in --set graph.layers=3");
     refuses(config, "=3", "--set : wants NAME=VALUE, as in --set graph.layers=3");
     refuses(config, "exit.rule=Ratio",
-            "--set: exit.rule wants one of full, ratio, log_odds, probability, not \"Ratio\"");
+            "--set: exit.rule wants one of full, ratio, log_odds, probability, fixed, confidence, patience, "
+            "calibrated, auto, not \"Ratio\"");
     refuses(config, "score.explain=yes", "--set: score.explain wants true or false, not \"yes\"");
     refuses(config,
             "state.dir=", "--set: state.dir wants text that is not empty, without control characters, not \"\"");
@@ -283,10 +284,17 @@ static void options_that_contradict_each_other_are_named_with_their_origins(void
     is_invalid(config, "graph.dimension (--set) must be a multiple of 16");
     set(config, "graph.dimension=48");
     set(config, "exit.window=1");
-    is_invalid(config, "exit.window (--set) must be at least 2 for exit.rule ratio (default)");
+    set(config, "exit.rule=ratio");
+    is_invalid(config, "exit.window (--set) must be at least 2 for exit.rule ratio (--set)");
     set(config, "exit.rule=log_odds");
     is_invalid(config, "exit.window (--set) must be at least 2 for exit.rule log_odds (--set)");
+    set(config, "exit.rule=confidence");
+    is_invalid(config, "exit.threshold (default) must be above 0.5 and at most 1 for exit.rule confidence (--set)");
+    set(config, "exit.rule=fixed");
+    is_invalid(config, "exit.layer (default) must name a layer for exit.rule fixed (--set)");
     struct error err;
+    set(config, "exit.layer=15");
+    assert_int_equal(config_validate(config, &err), 0);
     set(config, "exit.rule=probability");
     assert_int_equal(config_validate(config, &err), 0);
 }
