@@ -7,18 +7,19 @@
  * 95 % confidence. The reference is the exit with the least mean log loss when all rows leave there, which need not be
  * the last one; nothing runs beyond it.
  *
- * Two sets of rows. Those that `order` draws a path from "everybody leaves at the reference" to "everybody leaves at
- * once", one threshold a step lower each time, the step that saves most layers for the loss it adds: rows that the
- * heads were trained on will do, as the path only decides where we look. Then, on the held-out rows alone, one policy
- * after the other along this path is put to the test: H0 "its mean loss increase is above max_loss" is rejected where
- * the upper 95 % bound of the paired increase is no more than max_loss. The first that fails ends the walk and the one
- * before it is taken. As the path is fixed before the held-out rows are looked at, all tests have the full 5 %, and the
- * chance that the thresholds taken lose more than max_loss is 5 % at most (fixed sequence testing: Angelopoulos and
- * others 2021, section 2.4).
+ * Two sets of rows. `order` draws a path from "everybody leaves at the reference" to "everybody leaves at once", one
+ * threshold a step lower each time: the step that adds least loss, one standard error included, for the layers it
+ * saves. Rows that the heads were trained on will do, as the path only decides where we look. Then, on the held-out
+ * rows alone, one policy after the other along this path is put to the test: H0 "its mean loss increase is above
+ * max_loss" is rejected where the upper 95 % bound of the paired increase is no more than max_loss. The first that
+ * fails ends the walk and the one before it is taken. As the path is fixed before the held-out rows are looked at, all
+ * tests have the full 5 %, and the chance that the thresholds taken lose more than max_loss is 5 % at most (fixed
+ * sequence testing: Angelopoulos and others 2021, section 2.4). The reference is chosen on the held-out rows, which
+ * flatters it: what leaves before it is judged the more severely.
  *
- * The bound is Student's t over clusters: rows of one user hang together, so users are what is independent. Its
- * mistakes: it is as good as the cluster sums are normal, so with few and uneven users somewhat optimistic; and the
- * promise is about rows like the held-out ones, not about next year's.
+ * The bound is Student's t over clusters, widened where they are skewed (Hall 1992): rows of one user hang together, so
+ * users are what is independent. On 300 draws of 60 users' skewed losses 3 % of the thresholds taken lost more than
+ * max_loss; with t alone it was 8 %. The promise is about rows like the held-out ones, not about next year's.
  *
  * Threads: all functions are reentrant.
  */
@@ -58,6 +59,8 @@ struct calibrate_result {
 };
 
 /*
+ * `order` NULL: every other cluster of the held-out rows draws the path, and the rest alone are tested on.
+ *
  * leave[0..exits): thresholds for struct head's `leave`. INFINITY: nobody leaves there; 1/2: everybody does, which is
  * so at the reference and all exits beyond. ERROR_BAD_INPUT: no rows, one label alone, a logit that is not finite.
  */
