@@ -35,6 +35,7 @@ struct event_file {
     const struct message_type *type;
     enum event_format format;
     double timestamp_ms;
+    bool may_be_untimed, untimed;
     const char *kind; /* name of the kind that rows without one have; NULL: there is a column */
     struct table columns;
     struct mapped *fields; /* entries of one map side by side */
@@ -181,7 +182,9 @@ static int add_unmapped(struct event_file *file, struct error *err)
             column = table_find(&file->columns, text_of("rating"));
         if (column == TABLE_NONE) {
             bool is_kind = file->type == &interaction_type && strcmp(field->name, "kind") == 0;
-            if (field->fallback == NULL && !is_kind)
+            bool is_time = file->may_be_untimed && strcmp(field->name, "timestamp") == 0;
+            file->untimed = file->untimed || is_time;
+            if (field->fallback == NULL && !is_kind && !is_time)
                 return error_set(err, ERROR_BAD_INPUT, "%s has no column \"%s\": map one to it", file->path,
                                  field->name);
             continue;
@@ -233,6 +236,7 @@ int event_file_open(struct event_file **result, const struct event_file_settings
     file->path = settings->path;
     file->type = settings->type;
     file->format = settings->format != EVENT_FORMAT_BY_NAME ? settings->format : format_of(settings->path);
+    file->may_be_untimed = settings->untimed;
     file->timestamp_ms = settings->timestamp_ms > 0             ? settings->timestamp_ms
                          : file->format == EVENT_FORMAT_RECBOLE ? 1000
                                                                 : 1;
@@ -270,6 +274,11 @@ void event_file_close(struct event_file *file)
     buffer_free(&file->cell);
     buffer_free(&file->json);
     free(file);
+}
+
+bool event_file_untimed(const struct event_file *file)
+{
+    return file->untimed;
 }
 
 double event_file_share(const struct event_file *file)
@@ -394,6 +403,8 @@ static int row_to_json(struct event_file *file, const struct text *cells, size_t
         buffer_append_byte(&file->json, '}');
     if (file->kind != NULL)
         buffer_printf(&file->json, "%s\"kind\":\"%s\"", separator, file->kind);
+    if (file->untimed)
+        buffer_append_string(&file->json, ",\"timestamp\":0"); /* behind the ids, which are always there */
     buffer_append_byte(&file->json, '}');
     return buffer_check(&file->json, "reading a row", err);
 }

@@ -33,6 +33,7 @@ struct event_file_settings {
     size_t map_count;
     int32_t kind;        /* of interactions without a `kind` column: enum interaction_kind */
     double timestamp_ms; /* how many milliseconds one unit of a timestamp column is; 0: 1000 for RecBole, else 1 */
+    bool untimed;        /* a file without a timestamp column will do: all its messages are at 0 */
 };
 
 struct event_file;
@@ -46,6 +47,9 @@ void event_file_close(struct event_file *file);
  * ERROR_BAD_INPUT this line cannot be read ("file:line: …") and the next call goes on behind it.
  */
 int event_file_next(struct event_file *file, struct arena *arena, void *message, struct error *err);
+
+/* There is no timestamp column. */
+bool event_file_untimed(const struct event_file *file);
 
 /* How much of the file has been read, 0 to 1; of standard input 0. */
 double event_file_share(const struct event_file *file);

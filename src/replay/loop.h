@@ -5,15 +5,20 @@
  * requests are planned, on a graph that holds what happened before and nothing else, then the time's events are
  * learned. Titles and profiles carry no times of their own: they are known from the start, as they are in the log.
  *
- * What is a request, and a row's label:
- *   requests in the log      as they are. A candidate's first verdict by the user within the label window is the label
- *                            (a like, click or purchase 1; a dislike or a rating below the threshold 0; a label of the
- *                            event itself overrules); the end of the window without one is 0. Events are joined by
- *                            request id where they have one, else by user and item, to the latest request. In a log
- * with impressions the end of the window says nothing of candidates that were not shown. impressions, no requests
- * impressions of one user at one time (and request id) are a request just before them; labels as above neither edges of
- * one user at one time (ratings) are a request just before them, and its labels no times at all          (EVENT
- * untimed) one event of each user, drawn with the seed, is a request after all others
+ * What is a request, and a row's label. Where the log has requests: they are as they stand. A candidate's first verdict
+ * by the user within the label window is its label (a like, click or purchase 1; a dislike or a rating below the
+ * threshold 0; a label of the event itself overrules), and the window's end without one is 0. Events are joined by
+ * request id where they have one that is known, else by user and item, to the latest request. In a log with impressions
+ * the window's end says nothing of candidates that were not shown.
+ *
+ * Where it has impressions but no requests: those of one user at one time, and of one request id, are a request just
+ * before themselves; labels as above.
+ *
+ * Where it has neither: the edges (ratings, likes, ...) of one user at one time are a request just before themselves,
+ * and its labels.
+ *
+ * Where events have no times at all (event_file_settings.untimed): one event of each user, drawn with the seed, is a
+ * request after all others, and is never learned.
  *
  * The leak audit (audit.h) looks at every request: a fact in prompt or evidence that is not earlier fails the run.
  *
@@ -59,7 +64,7 @@ struct replay_settings {
     unsigned parts;       /* bits 1 << enum trajectory_part: of the other parts' requests only the evidence is wanted,
                              nothing is rendered; 0: all parts */
     double speed;         /* of time; 0: as fast as it goes */
-    size_t done_requests; /* so many are known from an earlier run: planned and visited no more, labels are told */
+    size_t done_requests; /* so many are known from an earlier run: planned and visited no more */
     int64_t vectors_ms;   /* newest event that graph.vectors were trained on; INT64_MIN: none */
     int64_t heads_ms;     /* newest event that the heads were trained on; INT64_MIN: none. Held to account in the test
                              part of a chronological split */
@@ -87,8 +92,6 @@ struct replay_request {
 struct replay_visitor {
     void *context;
     int (*request)(void *context, const struct replay_request *request, struct error *err);
-    /* A label that was not known at the request, in order of the times at which it came to be known. */
-    int (*label)(void *context, size_t row, uint8_t label, int64_t known_ms, struct error *err);
 };
 
 struct replay_totals {
@@ -110,31 +113,34 @@ struct replay_heads {
 
 /* Who computes, and what is asked. */
 struct replay_model {
-    struct engine *engine; /* NULL: no hidden states, exit 0 alone */
-    const struct model *model;
-    const struct replay_heads *sets; /* exit 0 is taken from the first that has one */
+    struct engine *engine;     /* NULL: no hidden states, exit 0 alone */
+    const struct model *model; /* the engine's, as are the heads: hidden states are of layers 1 to their last exit's */
+    const struct heads *heads;
+    const struct replay_heads *sets; /* whose logits are wanted; exit 0 is taken from the first that has one */
     size_t set_count;
-    const char *model_id, *heads_id, *template_hash; /* "" where there is none */
+    const char *model_id, *model_hash, *heads_id, *template_hash; /* NULL where there is none */
     /*
      * NULL, or gets the hidden states of each row that ran, in order of rows: (N, width), the last token's residual
-     * stream after each layer. Labels may become known only later: trajectory->rows has them at the end.
+     * stream after each layer. `row` is its place in the trajectory, whose row is complete.
      */
     int (*states)(void *context, size_t row, const float *states, struct error *err);
     void *context;
-    const char *checkpoint; /* NULL, or a file: what was done before is taken from there, and it is kept up to date */
+    const char *checkpoint; /* NULL, or a file: what was done before is taken from there, and it is kept up to date.
+                               `states` does not get those rows again */
     bool progress;          /* lines on standard error at doubling counts */
 };
 
 /*
- * Replays and keeps: rows, features, labels, readings and logits. The engine gets several requests a call; logits are
- * worked out in double from hidden states, heads' evidence parts included, so that one pass serves all sets. On failure
- * nothing is left to free, but for an interrupted run with a checkpoint, which can be gone on with.
+ * Replays and keeps: rows, features, readings and logits. The engine gets several requests a call; logits are worked
+ * out in double from hidden states, heads' evidence parts included, so that one pass serves all sets. A prompt longer
+ * than the model's context has CANDIDATE_ERROR and no logits. On failure nothing is left to free; an interrupted run
+ * with a checkpoint can be gone on with.
  */
 int replay_collect(struct replay_log *log, const struct replay_settings *settings, const struct replay_model *model,
-                   struct trajectory *trajectory, struct error *err);
+                   struct trajectory *trajectory, struct replay_totals *totals, struct error *err);
 
-/* 16 hex digits and a NUL over all that a trajectory depends on. */
-void replay_key(const struct replay_log *log, const struct replay_settings *settings, const struct replay_model *model,
-                char key[17]);
+/* 16 hex digits and a NUL over all that a trajectory depends on. The log is put into order. */
+int replay_key(struct replay_log *log, const struct replay_settings *settings, const struct replay_model *model,
+               char key[17], struct error *err);
 
 #endif

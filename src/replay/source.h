@@ -1,8 +1,8 @@
 /*
  * source.h - the messages of logged traffic, from files or topics, in one order
  *
- * Interactions and requests are ordered by (timestamp, topic, partition, offset): topics in the order interactions,
- * requests, a file is one partition whose lines are its offsets. Items and users come first, in the order of their
+ * Interactions and requests are ordered by (timestamp, topic, partition, offset): requests before interactions,
+ * and a file is one partition whose messages are numbered. Items and users come first, in the order of their
  * offsets. Everything is held in memory: some 150 bytes an event.
  *
  * Threads: one.
@@ -23,7 +23,7 @@
 #include "stream/kafka.h"
 #include "wire/messages.h"
 
-enum source_topic { SOURCE_ITEMS, SOURCE_USERS, SOURCE_INTERACTIONS, SOURCE_REQUESTS, SOURCE_TOPICS };
+enum source_topic { SOURCE_ITEMS, SOURCE_USERS, SOURCE_REQUESTS, SOURCE_INTERACTIONS, SOURCE_TOPICS };
 
 struct source_message {
     int64_t timestamp_ms;
@@ -62,7 +62,8 @@ int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char
                           struct error *err);
 
 /* All messages in order. Call it when everything is added. ERROR_FATAL: no memory. */
-int replay_log_order(struct replay_log *log, const struct source_message **messages, size_t *count, struct error *err);
+int replay_log_order(struct replay_log *log, struct error *err);
+const struct source_message *replay_log_messages(const struct replay_log *log, size_t *count);
 
 /* Events have no times: all are at 0 (event_file_settings.untimed). */
 bool replay_log_untimed(const struct replay_log *log);
@@ -70,6 +71,6 @@ bool replay_log_untimed(const struct replay_log *log);
 uint64_t replay_log_unreadable(const struct replay_log *log);
 
 /* Over every message, its place and time. */
-uint64_t replay_log_hash(const struct replay_log *log);
+int replay_log_hash(const struct replay_log *log, uint64_t *hash, struct error *err);
 
 #endif

@@ -77,6 +77,12 @@ static int tell_event(struct planning *planning, uint32_t item, struct text titl
     return copy_text(planning->arena, title, &event->title, err);
 }
 
+static void note_history(struct planning *planning, int64_t timestamp_ms)
+{
+    if (timestamp_ms > planning->plan->history_ms)
+        planning->plan->history_ms = timestamp_ms;
+}
+
 /* At most so many events of a user who has `count` are told, the newest; more than half of `most`. */
 static size_t history_limit(size_t count, size_t most)
 {
@@ -99,6 +105,7 @@ static int tell_history(struct planning *planning, uint32_t user, size_t limit, 
     for (size_t i = *known; i > 0; i--) {
         const struct edge *edge = &edges[i - 1];
         bool has_title;
+        note_history(planning, edge->timestamp_ms);
         if (tell_event(planning, edge->other, (struct text){0}, edge->verdict, edge->value, &told[count], &has_title,
                        err) != 0)
             return -1;
@@ -182,6 +189,7 @@ static int tell_inline_history(struct planning *planning, size_t *known, struct 
         int verdict = graph_verdict(settings, event->kind, event->has_value, event->value, false, false);
         float value = event->has_value ? (float)event->value : NAN;
         bool has_title;
+        note_history(planning, event->timestamp_ms);
         if (tell_event(planning, graph_find_item(planning->graph, event->item_id), event->title, verdict, value,
                        &told[count], &has_title, err) != 0)
             return -1;
@@ -344,7 +352,7 @@ static int plan_candidate(struct planning *planning, const struct request_candid
 int plan_request(struct graph *graph, const struct plan_settings *settings, const struct score_request *request,
                  struct arena *arena, struct plan *plan, struct error *err)
 {
-    *plan = (struct plan){.candidate_count = request->candidate_count};
+    *plan = (struct plan){.candidate_count = request->candidate_count, .history_ms = INT64_MIN};
     struct planning planning = {.graph = graph, .settings = settings, .request = request, .arena = arena, .plan = plan};
     planning.query = arena_allocate_array(arena, graph_settings(graph)->dimension, sizeof *planning.query);
     plan->candidates = arena_allocate_array(arena, request->candidate_count, sizeof *plan->candidates);

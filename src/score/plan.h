@@ -40,6 +40,7 @@ struct plan {
     struct plan_candidate *candidates; /* in the request's order */
     size_t candidate_count;
     struct graph_state state;
+    int64_t history_ms; /* newest event of the histories looked at, inline and similar users' too; INT64_MIN: none */
 };
 
 /* Everything in `plan` lives in `arena`. ERROR_FATAL without memory. */
