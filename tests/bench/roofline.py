@@ -18,10 +18,10 @@ def operations(shape, prefix, candidates, depth=None):
 
 def least_seconds(mode, instructions, peak, linear, attention):
     """None where the peak of the numbers that a mode computes in was not measured. bf16 is multiplied by whatever does
-    it fastest: on some processors that is plain float. Attention of bf16 and int8 is int16 on AVX-512."""
+    it fastest: bfloat16, or 16-bit integers. Attention of bf16 and int8 is int16 on AVX-512."""
     if instructions == "avx512":
-        floats, halves, bytes = peak["f32"], max(peak["f32"] or 0, peak["bf16"] or 0), peak["int8"]
-        shorts = peak["int16"]
+        floats, shorts, bytes = peak["f32"], peak["int16"], peak["int8"]
+        halves = max(shorts or 0, peak["bf16"] or 0)
     else:
         floats = halves = shorts = peak["f32_avx2"] if instructions == "avx2" else None
         bytes = None

@@ -268,21 +268,20 @@ static struct operands gate_rows(const struct forward *forward, struct block *bl
     const struct format *format = forward->weights->format;
     struct operands in = normed_operands(forward, block, passage);
     size_t panel = forward->weights->kernels->panel, hidden = forward->weights->model->hidden;
-    size_t columns = matrix->columns / 2, stride = format->floats ? columns : KERNELS_SECTION;
+    size_t columns = matrix->columns / 2, stride = format->floats ? columns : format->section;
     size_t bytes = format->floats ? stride * sizeof(float) : format->operand_bytes(hidden);
 
     for (size_t r = 0; r < passage->rows; r += BLOCK_MOST_ROWS) {
         size_t rows = lesser(passage->rows - r, BLOCK_MOST_ROWS);
         for (size_t c = 0; c < columns; c += panel) {
-            float *out = block->gated + (format->floats ? r * stride + c : c % KERNELS_SECTION);
-            size_t section = c / KERNELS_SECTION * KERNELS_SECTION;
+            float *out = block->gated + (format->floats ? r * stride + c : c % stride);
+            size_t section = c / stride * stride;
             gate_panel(forward, block, matrix, c / panel, &in, r, rows, out, stride);
-            if (format->floats || ((c + panel) % KERNELS_SECTION != 0 && c + panel < columns))
+            if (format->floats || ((c + panel) % stride != 0 && c + panel < columns))
                 continue;
             for (size_t i = 0; i < rows; i++)
                 take_values(forward, passage, r + i, block->gated + i * stride, hidden, section,
-                            lesser(hidden - section, KERNELS_SECTION), block->operands + (r + i) * bytes,
-                            block->gated_rests);
+                            lesser(hidden - section, stride), block->operands + (r + i) * bytes, block->gated_rests);
         }
     }
     return operands_of(forward, format->floats ? (const uint8_t *)block->gated : block->operands, block->gated_rests,
@@ -405,7 +404,7 @@ int block_reserve(struct block *block, const struct forward *forward, size_t row
     size_t group = model->heads / model->key_heads, out = forward->value_panels * weights->kernels->panel;
     size_t panel = weights->kernels->panel, query_width = model->heads * model->head_size;
     size_t projected = greater(layer->key_value.columns, layer->query.columns);
-    size_t gated = format->floats ? layer->gate_up.columns / 2 : KERNELS_SECTION;
+    size_t gated = format->floats ? layer->gate_up.columns / 2 : format->section;
     size_t hidden_operand = format->operand_bytes(greater(query_width, model->hidden));
     size_t rest = format->take_rest == NULL ? 0 : format->operand_bytes(greater(query_width, model->width));
     size_t widened = format->widen == NULL ? 0 : greater(model->width, greater(query_width, model->hidden)) * panel;

@@ -33,17 +33,13 @@
  * On 1,500 prompts, heads of ./dev bench accuracy: .987 to .996 with a scale for each 64 and the AUC at the best exit
  * .001 below that of F32; .977 to .997 and .004 with one for each 192, which is a tenth faster.
  *
- * No include guard. Before it come lanes.h and
+ * No include guard. Before it come lanes.h, slices.h and
  *   OPERAND, ZERO     type of an operand's numbers, and what is added to each
  *   PLACE(k)          where number k of an operand stands
+ *   integer_tile(slice, depth, in, in_stride, rows, out, out_stride, add)   a group's part of the product of a tile
  */
 
-enum { GROUP = KERNELS_SECTION, BLOCK = 64 };
-
-static size_t groups_of(size_t depth)
-{
-    return (depth + GROUP - 1) / GROUP;
-}
+enum { GROUP = 64, BLOCK = 64 };
 
 /* Panels: quads of weights (depth / 4, PANEL, 4); scales (PANEL); for each group the sums of weights (PANEL) * -ZERO.
  */
@@ -54,7 +50,7 @@ static size_t integer_weight_bytes(size_t depth)
 
 static size_t integer_panel_bytes(size_t depth)
 {
-    return integer_weight_bytes(depth) + whole_lines((1 + groups_of(depth)) * PANEL * sizeof(float));
+    return integer_weight_bytes(depth) + whole_lines((1 + groups_of(depth, GROUP)) * PANEL * sizeof(float));
 }
 
 /* Operands: numbers, filled up to whole quads; from the next line on the groups' scales. */
@@ -65,7 +61,7 @@ static size_t integer_number_bytes(size_t depth)
 
 static size_t integer_operand_bytes(size_t depth)
 {
-    return integer_number_bytes(depth) + whole_lines(groups_of(depth) * sizeof(float));
+    return integer_number_bytes(depth) + whole_lines(groups_of(depth, GROUP) * sizeof(float));
 }
 
 /* To the nearest, ties to even, for magnitudes below 2^22. */
@@ -142,11 +138,6 @@ TARGET static void turn(const float *in, size_t count, float *out)
         out[i] = 8.0f * in[i];
 }
 
-static size_t group_size(size_t depth, size_t first)
-{
-    return depth - first < GROUP ? depth - first : GROUP;
-}
-
 /* The weights take both factors of 8 back. */
 TARGET static void integer_put_column(void *panel, size_t depth, size_t column, const float *values)
 {
@@ -156,17 +147,16 @@ TARGET static void integer_put_column(void *panel, size_t depth, size_t column, 
     float turned[GROUP], greatest = 0.0f;
 
     for (size_t k = 0; k < depth; k += GROUP) {
-        turn(values + k, group_size(depth, k), turned);
-        float magnitude = greatest_magnitude(turned, group_size(depth, k));
-        greatest = magnitude <= greatest ? greatest : magnitude;
+        turn(values + k, group_size(depth, GROUP, k), turned);
+        greatest = larger(greatest, greatest_magnitude(turned, group_size(depth, GROUP, k)));
     }
     float inverse = greatest > 0.0f ? 127.0f / greatest : 0.0f;
     scales[column] = greatest / 127.0f * 0x1p-6f;
     for (size_t k = 0; k < depth; k += GROUP, sums += PANEL) {
-        turn(values + k, group_size(depth, k), turned);
-        for (size_t i = 0; i < group_size(depth, k); i++) {
-            int32_t weight = to_integer(turned[i] * inverse);
-            weights[(k + i) / 4 * 4 * PANEL + (k + i) % 4] = (int8_t)weight;
+        turn(values + k, group_size(depth, GROUP, k), turned);
+        for (size_t i = 0; i < group_size(depth, GROUP, k); i++) {
+            int8_t weight = (int8_t)to_integer(turned[i] * inverse);
+            weights[(k + i) / 4 * 4 * PANEL + (k + i) % 4] = weight;
             *sums -= ZERO * weight;
         }
     }
@@ -195,8 +185,8 @@ TARGET static void integer_take(const float *values, size_t depth, size_t first,
     float turned[GROUP];
 
     for (size_t k = first; k < first + count; k += GROUP, values += GROUP) {
-        turn(values, group_size(depth, k), turned);
-        scales[k / GROUP] = round_group(turned, group_size(depth, k), numbers, k);
+        turn(values, group_size(depth, GROUP, k), turned);
+        scales[k / GROUP] = round_group(turned, group_size(depth, GROUP, k), numbers, k);
     }
     fill_quad(numbers, depth);
 }
@@ -211,17 +201,42 @@ TARGET static void integer_take_rest(const float *values, size_t depth, size_t f
     float turned[GROUP];
 
     for (size_t k = first; k < first + count; k += GROUP, values += GROUP) {
-        turn(values, group_size(depth, k), turned);
-        for (size_t i = 0; i < group_size(depth, k); i++)
+        turn(values, group_size(depth, GROUP, k), turned);
+        for (size_t i = 0; i < group_size(depth, GROUP, k); i++)
             turned[i] -= scales[k / GROUP] * (float)(taken[PLACE(k + i)] - ZERO);
-        rest_scales[k / GROUP] = round_group(turned, group_size(depth, k), numbers, k);
+        rest_scales[k / GROUP] = round_group(turned, group_size(depth, GROUP, k), numbers, k);
     }
     fill_quad(numbers, depth);
 }
 
-/* A group of a panel, as a tile sees it. */
-struct slice {
-    const char *weights;
-    const int32_t *sums; /* (PANEL), see the panel */
-    size_t scale_offset; /* bytes from an operand's first number of the group to the group's scale */
+TARGET static void integer_slice(const struct slice *panel, size_t depth, const char *row, size_t in_stride,
+                                 size_t rows, float *out, size_t out_stride, bool add, struct fetch *fetch)
+{
+    TILES(integer_tile)
+}
+
+static const struct numbers integer_numbers = {
+    .group = GROUP,
+    .weight_size = sizeof(int8_t),
+    .number_size = sizeof(OPERAND),
+    .weight_bytes = integer_weight_bytes,
+    .number_bytes = integer_number_bytes,
+    .multiply = integer_slice,
+};
+
+TARGET static void integer_multiply(const void *panel, size_t depth, const void *in, size_t in_stride, size_t rows,
+                                    float *out, size_t out_stride, bool add, const struct ahead *ahead)
+{
+    sliced_multiply(&integer_numbers, panel, depth, in, in_stride, rows, out, out_stride, add, ahead);
+}
+
+static const struct format whole = {
+    .name = "int8",
+    .section = GROUP,
+    .operand_bytes = integer_operand_bytes,
+    .panel_bytes = integer_panel_bytes,
+    .put_column = integer_put_column,
+    .take = integer_take,
+    .take_rest = integer_take_rest,
+    .multiply = integer_multiply,
 };

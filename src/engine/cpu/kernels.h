@@ -20,10 +20,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 
-enum {
-    KERNELS_TILE = 6,     /* rows that are computed together */
-    KERNELS_SECTION = 64, /* values that an operand may be made of at a time; whole panels */
-};
+enum { KERNELS_TILE = 6 }; /* rows that are computed together */
 
 /* Where the softmax of one row of scores stands; starts with -INFINITY and zeros. */
 struct softmax {
@@ -58,7 +55,8 @@ struct ahead {
 /* A way to multiply: how operands and panels are laid out, and the product. Depths are the inner dimension. */
 struct format {
     const char *name;
-    bool floats; /* an operand is `depth` plain floats */
+    bool floats;    /* an operand is `depth` plain floats */
+    size_t section; /* where it is not: values that it may be made of at a time, a multiple of 64 */
 
     size_t (*operand_bytes)(size_t depth); /* a multiple of 64 */
     size_t (*panel_bytes)(size_t depth);   /* a multiple of 64; a panel of zeroed bytes is one of zeros */
@@ -107,7 +105,7 @@ struct kernels {
     size_t panel;                   /* columns */
     enum engine_mode fastest;       /* of the modes */
     const struct format *floats;    /* F32 */
-    const struct format *bfloats;   /* BF16 */
+    const struct format *bfloats;   /* BF16: bfloat16, or 16-bit integers where those are multiplied faster */
     const struct format *integers;  /* INT8: products with weights */
     const struct format *attention; /* of BF16 and INT8; of F32 it is `floats` */
 
@@ -125,9 +123,9 @@ extern const struct kernels kernels_scalar;
 extern const struct kernels kernels_avx2, kernels_avx512; /* exist on x86-64 alone */
 
 /*
- * AVX-512 with products of bfloat16 by the instruction made for them. AMD's processors do one a cycle, twice the
- * operations of a float one; Intel's (Sapphire and Emerald Rapids) half of one, a quarter of what two float ones do:
- * for those, kernels_avx512 widens.
+ * AVX-512 with products of bfloat16 by the instruction made for them. AMD's processors do one a cycle, as many as of
+ * 16-bit integers; Intel's (Sapphire and Emerald Rapids) half of one, where they do two of floats and two of 16-bit
+ * integers, of twice the operations: for those, kernels_avx512 does BF16 in integers.
  */
 extern const struct kernels kernels_avx512_narrow;
 

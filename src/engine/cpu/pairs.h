@@ -4,14 +4,13 @@
  * An operand's quad of numbers stands as 0, 2, 1, 3, so that the even and the odd bytes of a quad of weights, widened
  * to 16 bits in place, meet their own.
  *
- * No include guard. Before it come lanes.h and
+ * No include guard. Before it come lanes.h, slices.h and
  *   MULTIPLY_PAIRS(a, b)   on vectors of 32 bits: the sum of the products of their two signed halves
  */
 
 #define OPERAND int16_t
 #define ZERO 0
 #define PLACE(k) ((k) / 4 * 4 + (k) % 2 * 2 + (k) % 4 / 2)
-#include "engine/cpu/integers.h"
 
 typedef int16_t shorts __attribute__((vector_size(4 * LANES)));
 
@@ -50,14 +49,4 @@ TARGET INLINE void integer_tile(const struct slice *slice, size_t depth, const c
     }
 }
 
-#include "engine/cpu/slices.h"
-
-static const struct format whole = {
-    .name = "int8",
-    .operand_bytes = integer_operand_bytes,
-    .panel_bytes = integer_panel_bytes,
-    .put_column = integer_put_column,
-    .take = integer_take,
-    .take_rest = integer_take_rest,
-    .multiply = integer_multiply,
-};
+#include "engine/cpu/integers.h"

@@ -6,6 +6,7 @@
 #define VECTORS 2
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #include "engine/cpu/lanes.h"
+#include "engine/cpu/slices.h"
 
 #define MULTIPLY_PAIRS(a, b) (((a) << 16 >> 16) * ((b) << 16 >> 16) + ((a) >> 16) * ((b) >> 16))
 #include "engine/cpu/pairs.h"

@@ -10,6 +10,7 @@
 #define VECTORS 2
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #include "engine/cpu/lanes.h"
+#include "engine/cpu/slices.h"
 
 #define MULTIPLY_PAIRS(a, b) ((integers)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #include "engine/cpu/pairs.h"

@@ -10,14 +10,31 @@
 #define VECTORS 4
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #include "engine/cpu/lanes.h"
+#include "engine/cpu/slices.h"
 
 #define OPERAND uint8_t
 #define ZERO 128
 #define PLACE(k) (k)
-#include "engine/cpu/integers.h"
 
-/* As an intrinsic gcc 12 copies every sum before it adds to it. */
-#define ADD_PRODUCTS(sum, bytes, weights) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(bytes), "v"(weights))
+/* As intrinsics gcc 12 copies every sum before it adds to it. */
+#define ADD_QUADS(sum, bytes, weights) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(bytes), "v"(weights))
+#define ADD_PAIRS(sum, a, b) __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+
+/* What a tile has summed up over a group, times the operands' scales. */
+TARGET INLINE void scale_tile(__m512i sum[ROWS][VECTORS], const char *scales, size_t in_stride, size_t rows, float *out,
+                              size_t out_stride, bool add)
+{
+    UNROLL for (size_t r = 0; r < rows; r++)
+    {
+        __m512 scale = _mm512_set1_ps(*(const float *)(const void *)(scales + r * in_stride));
+        UNROLL for (size_t v = 0; v < VECTORS; v++)
+        {
+            float *to = out + r * out_stride + v * LANES;
+            __m512 value = _mm512_cvtepi32_ps(sum[r][v]);
+            _mm512_store_ps(to, add ? _mm512_fmadd_ps(value, scale, _mm512_load_ps(to)) : _mm512_mul_ps(value, scale));
+        }
+    }
+}
 
 TARGET INLINE void integer_tile(const struct slice *slice, size_t depth, const char *in, size_t in_stride, size_t rows,
                                 float *out, size_t out_stride, bool add)
@@ -38,44 +55,14 @@ TARGET INLINE void integer_tile(const struct slice *slice, size_t depth, const c
             int32_t bytes;
             memcpy(&bytes, in + r * in_stride + k, 4);
             __m512i spread_bytes = _mm512_set1_epi32(bytes);
-            UNROLL for (size_t v = 0; v < VECTORS; v++) ADD_PRODUCTS(sum[r][v], spread_bytes, quad[v]);
+            UNROLL for (size_t v = 0; v < VECTORS; v++) ADD_QUADS(sum[r][v], spread_bytes, quad[v]);
         }
     }
-    UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        __m512 scale = _mm512_set1_ps(*(const float *)(const void *)(in + r * in_stride + slice->scale_offset));
-        UNROLL for (size_t v = 0; v < VECTORS; v++)
-        {
-            float *to = out + r * out_stride + v * LANES;
-            __m512 value = _mm512_cvtepi32_ps(sum[r][v]);
-            _mm512_store_ps(to, add ? _mm512_fmadd_ps(value, scale, _mm512_load_ps(to)) : _mm512_mul_ps(value, scale));
-        }
-    }
+    scale_tile(sum, in + slice->scale_offset, in_stride, rows, out, out_stride, add);
 }
 
-#include "engine/cpu/slices.h"
-
-static const struct format whole = {
-    .name = "int8",
-    .operand_bytes = integer_operand_bytes,
-    .panel_bytes = integer_panel_bytes,
-    .put_column = integer_put_column,
-    .take = integer_take,
-    .take_rest = integer_take_rest,
-    .multiply = integer_multiply,
-};
-
-/* bfloat16 panels and float operands. */
-static const struct format wide = {
-    .name = "bf16",
-    .floats = true,
-    .operand_bytes = float_operand_bytes,
-    .panel_bytes = bfloat_panel_bytes,
-    .put_column = bfloat_put_column,
-    .take = float_take,
-    .widen = bfloat_widen,
-    .multiply = bfloat_multiply,
-};
+#include "engine/cpu/integers.h"
+#include "engine/cpu/x86_words.h"
 
 static size_t short_operand_bytes(size_t depth)
 {
@@ -146,6 +133,7 @@ TARGET static void short_multiply(const void *panel, size_t depth, const void *i
 /* bfloat16 on both sides. */
 static const struct format narrow = {
     .name = "bf16",
+    .section = 64,
     .operand_bytes = short_operand_bytes,
     .panel_bytes = bfloat_panel_bytes,
     .put_column = bfloat_put_column,
@@ -153,291 +141,14 @@ static const struct format narrow = {
     .multiply = short_multiply,
 };
 
-/*
- * Attention in 16-bit integers, whose products take half the time of those of floats. Each query, key and value has its
- * own scale. That of a value cannot be taken out of a sum over keys: its logarithm is added to the score instead, so
- * that the shares weigh the integers, and the sum of the shares is that of shares / scales.
- *
- * Panels: pairs (depth / 2, PANEL, 2); then for keys their scales (PANEL), for values the logarithms to base 2 of their
- * scales and 1 / scales (64 each, in the first of a head's panels). Operands: numbers; from the next line on the scale.
- */
-enum { SHARE_BITS = 12 };
-
-static size_t pair_number_bytes(size_t depth)
-{
-    return whole_lines((depth + depth % 2) * sizeof(int16_t));
-}
-
-static size_t pair_operand_bytes(size_t depth)
-{
-    return pair_number_bytes(depth) + CACHE_LINE;
-}
-
-static size_t pair_weight_bytes(size_t depth)
-{
-    return (depth + depth % 2) * PANEL * sizeof(int16_t);
-}
-
-static size_t pair_panel_bytes(size_t depth)
-{
-    return pair_weight_bytes(depth) + 2 * PANEL * sizeof(float);
-}
-
-/* The largest number such that a sum of `depth` products of two stays below 2^31. */
-static float most_of_pair(size_t depth)
-{
-    return fminf(floorf(sqrtf(0x1p31f / (float)(depth + depth % 2))) - 1.0f, 32767.0f);
-}
-
-/* At most PANEL numbers, which end up below 2^15 unless something is not finite. */
-TARGET INLINE void round_stretch(const float *values, size_t count, float inverse, int16_t *numbers)
-{
-    for (size_t i = 0; i < count; i += LANES) {
-        __mmask16 mask = (__mmask16)(count - i < LANES ? (1u << (count - i)) - 1 : 0xffff);
-        __m512 value = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, values + i), _mm512_set1_ps(inverse));
-        _mm512_mask_cvtsepi32_storeu_epi16(numbers + i, mask, _mm512_cvtps_epi32(value));
-    }
-}
-
-/* A key. */
-TARGET static void pair_put_column(void *panel, size_t depth, size_t column, const float *values)
-{
-    float *scales = (float *)(void *)((char *)panel + pair_weight_bytes(depth));
-    char *to = (char *)panel + 2 * column * sizeof(int16_t);
-    float size = greatest_magnitude(values, depth), most = most_of_pair(depth);
-    float inverse = size > 0.0f ? most / size : 0.0f;
-
-    scales[column] = size / most;
-    for (size_t k = 0; k < depth; k += PANEL) {
-        size_t count = depth - k < PANEL ? depth - k : PANEL;
-        int16_t numbers[PANEL + 1];
-        round_stretch(values + k, count, inverse, numbers);
-        numbers[count] = 0;
-        for (size_t i = 0; i < count; i += 2, to += 2 * PANEL * sizeof(int16_t))
-            memcpy(to, numbers + i, 2 * sizeof(int16_t));
-    }
-}
-
-/* Where key k of a tile stands among the pairs: the shares are packed from two vectors of 32-bit numbers at once. */
-static size_t pair_place(size_t k)
-{
-    return k / 32 * 32 + k % 16 / 4 * 8 + k % 32 / 16 * 4 + k % 4;
-}
-
-/* A value. One of zeros must not let the logarithm become infinite. */
-TARGET static void pair_put_row(void *panels, size_t depth, size_t k, const float *values, size_t count)
-{
-    float *logarithms = (float *)(void *)((char *)panels + pair_weight_bytes(depth)), *inverses = logarithms + PANEL;
-    int16_t *to = (int16_t *)panels + pair_place(k) / 2 * 2 * PANEL + pair_place(k) % 2;
-    float size = greatest_magnitude(values, count), most = most_of_pair(depth);
-    float scale = size < 0x1p-60f ? 0x1p-60f : size / most, inverse = 1.0f / scale;
-
-    logarithms[k] = log2f(scale);
-    inverses[k] = inverse;
-    for (size_t c = 0; c < count; c += PANEL, to += pair_panel_bytes(depth) / sizeof *to) {
-        size_t here = count - c < PANEL ? count - c : PANEL;
-        int16_t numbers[PANEL];
-        round_stretch(values + c, here, inverse, numbers);
-        for (size_t i = 0; i < here; i++)
-            to[2 * i] = numbers[i];
-    }
-}
-
-/* A query, as a whole; its scale makes scores powers of 2. */
-TARGET static void pair_take(const float *values, size_t depth, size_t first, size_t count, void *operand)
-{
-    (void)first, (void)count;
-    int16_t *numbers = operand;
-    float size = greatest_magnitude(values, depth), most = most_of_pair(depth);
-
-    for (size_t k = 0; k < depth; k += PANEL)
-        round_stretch(values + k, depth - k < PANEL ? depth - k : PANEL, size > 0.0f ? most / size : 0.0f, numbers + k);
-    if (depth % 2 != 0)
-        numbers[depth] = 0;
-    *(float *)(void *)((char *)operand + pair_number_bytes(depth)) = size / most * 0x1.715476p+0f;
-}
-
-#define ADD_PAIRS(sum, a, b) __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
-
-TARGET INLINE void sum_pairs(const char *panel, size_t depth, const char *in, size_t in_stride, size_t rows,
-                             __m512i sum[ROWS][VECTORS])
-{
-    UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        UNROLL for (size_t v = 0; v < VECTORS; v++) sum[r][v] = _mm512_setzero_si512();
-    }
-    for (size_t k = 0; k < depth; k += 2) {
-        __m512i pairs[VECTORS];
-        UNROLL for (size_t v = 0; v < VECTORS; v++) pairs[v] = _mm512_load_si512(panel + v * 64);
-        panel += 2 * PANEL * sizeof(int16_t);
-        UNROLL for (size_t r = 0; r < rows; r++)
-        {
-            int32_t pair;
-            memcpy(&pair, in + r * in_stride + k * sizeof(int16_t), sizeof pair);
-            __m512i spread_pair = _mm512_set1_epi32(pair);
-            UNROLL for (size_t v = 0; v < VECTORS; v++) ADD_PAIRS(sum[r][v], spread_pair, pairs[v]);
-        }
-    }
-}
-
-/* 2^x to 2^-13, for x from -126 on; below, as if it were -126. NaN stays NaN. 0 where the mask has no bit. */
-TARGET INLINE __m512 power_of_2(__mmask16 mask, __m512 x)
-{
-    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
-    __m512 nearest = _mm512_sub_ps(_mm512_add_ps(x, _mm512_set1_ps(0x1.8p23f)), _mm512_set1_ps(0x1.8p23f));
-    __m512 part = _mm512_sub_ps(x, nearest);
-    __m512 sum = _mm512_set1_ps(0x1.c76b6ep-5f);
-    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0x1.f025dcp-3f));
-    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(0x1.62e98p-1f));
-    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1.0f));
-    return _mm512_maskz_scalef_ps(mask, sum, nearest);
-}
-
-/* Rows that meet a tile of 64 keys, and what becomes of them there. */
-struct meeting {
-    float scores[ROWS * PANEL];   /* to base 2, with the logarithms of the values' scales */
-    int16_t shares[ROWS * PANEL]; /* up to 2^12, in the order of pair_place() */
-    float factors[16];            /* that scale down what each row has summed up so far */
-} __attribute__((aligned(64)));
-
-/* `size` as for attend(). */
-TARGET INLINE void score_pairs(const char *keys, const float *logarithms, size_t size, const char *queries, size_t rows,
-                               struct meeting *meeting)
-{
-    const float *scales = (const float *)(const void *)(keys + pair_weight_bytes(size));
-    size_t stride = pair_operand_bytes(size);
-    __m512i sum[ROWS][VECTORS];
-
-    sum_pairs(keys, size, queries, stride, rows, sum);
-    UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        const char *scale_place = queries + r * stride + pair_number_bytes(size);
-        __m512 scale = _mm512_set1_ps(*(const float *)(const void *)scale_place);
-        UNROLL for (size_t v = 0; v < VECTORS; v++)
-        {
-            __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][v]), scale);
-            score = _mm512_fmadd_ps(score, _mm512_load_ps(scales + v * LANES), _mm512_load_ps(logarithms + v * LANES));
-            _mm512_store_ps(meeting->scores + r * PANEL + v * LANES, score);
-        }
-    }
-}
-
-/* Which of a row's keys count. */
-static uint64_t seen_keys(const struct piece *piece, size_t r)
-{
-    return piece->counts[r] < 64 ? ((uint64_t)1 << piece->counts[r]) - 1 : UINT64_MAX;
-}
-
-/* Brings the rows' greatest scores up to date. */
-TARGET INLINE void raise_greatest(const struct piece *piece, size_t rows, struct meeting *meeting)
-{
-    __m512 differences = _mm512_setzero_ps();
-    UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        uint64_t seen = seen_keys(piece, r);
-        float before = piece->rows_so_far[r].greatest;
-        __m512 most = _mm512_set1_ps(before);
-        UNROLL for (size_t v = 0; v < VECTORS; v++)
-        {
-            __m512 score = _mm512_load_ps(meeting->scores + r * PANEL + v * LANES);
-            most = _mm512_mask_max_ps(most, (__mmask16)(seen >> v * LANES), most, score);
-        }
-        float greatest = _mm512_reduce_max_ps(most);
-        piece->rows_so_far[r].greatest = greatest;
-        differences = _mm512_mask_mov_ps(differences, (__mmask16)(1u << r), _mm512_set1_ps(before - greatest));
-    }
-    _mm512_store_ps(meeting->factors, power_of_2(0xffff, differences));
-}
-
-TARGET INLINE void share_pairs(const struct piece *piece, const float *inverses, size_t rows, struct meeting *meeting)
-{
-    UNROLL for (size_t r = 0; r < rows; r++)
-    {
-        struct softmax *row = &piece->rows_so_far[r];
-        uint64_t seen = seen_keys(piece, r);
-        __m512 level = _mm512_set1_ps(row->greatest - SHARE_BITS);
-        __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(row->sums), _mm512_set1_ps(meeting->factors[r]));
-        __m512i numbers[VECTORS];
-        UNROLL for (size_t v = 0; v < VECTORS; v++)
-        {
-            __mmask16 mask = (__mmask16)(seen >> v * LANES);
-            __m512 score = _mm512_load_ps(meeting->scores + r * PANEL + v * LANES);
-            __m512 share = power_of_2(mask, _mm512_sub_ps(score, level));
-            sum = _mm512_mask3_fmadd_ps(share, _mm512_load_ps(inverses + v * LANES), sum, mask);
-            numbers[v] = _mm512_cvtps_epi32(share);
-        }
-        UNROLL for (size_t v = 0; v < VECTORS; v += 2)
-            _mm512_store_si512(meeting->shares + r * PANEL + v * LANES, _mm512_packs_epi32(numbers[v], numbers[v + 1]));
-        _mm512_storeu_ps(row->sums, sum);
-    }
-}
-
-TARGET INLINE void attend_rows(const char *keys, const char *values, size_t size, const char *queries,
-                               const struct piece *piece, size_t rows)
-{
-    const float *logarithms = (const float *)(const void *)(values + pair_weight_bytes(PANEL));
-    size_t limit = (piece->counts[rows - 1] + 31) / 32 * 32;
-    struct meeting meeting;
-    __m512i sum[ROWS][VECTORS];
-
-    score_pairs(keys, logarithms, size, queries, rows, &meeting);
-    raise_greatest(piece, rows, &meeting);
-    share_pairs(piece, logarithms + PANEL, rows, &meeting);
-    for (size_t c = 0; c < piece->width; c += PANEL, values += pair_panel_bytes(PANEL)) {
-        sum_pairs(values, limit, (const char *)meeting.shares, PANEL * sizeof(int16_t), rows, sum);
-        UNROLL for (size_t r = 0; r < rows; r++)
-        {
-            __m512 factor = _mm512_set1_ps(meeting.factors[r]);
-            UNROLL for (size_t v = 0; v < VECTORS; v++)
-            {
-                float *out = piece->out + r * piece->out_stride + c + v * LANES;
-                _mm512_store_ps(out, _mm512_fmadd_ps(_mm512_load_ps(out), factor, _mm512_cvtepi32_ps(sum[r][v])));
-            }
-        }
-    }
-}
-
-TARGET static void pair_attend(const void *keys, const void *values, size_t size, const void *queries,
-                               const struct piece *piece)
-{
-    switch (piece->rows) {
-    case 6:
-        attend_rows(keys, values, size, queries, piece, 6);
-        break;
-    case 5:
-        attend_rows(keys, values, size, queries, piece, 5);
-        break;
-    case 4:
-        attend_rows(keys, values, size, queries, piece, 4);
-        break;
-    case 3:
-        attend_rows(keys, values, size, queries, piece, 3);
-        break;
-    case 2:
-        attend_rows(keys, values, size, queries, piece, 2);
-        break;
-    case 1:
-        attend_rows(keys, values, size, queries, piece, 1);
-        break;
-    }
-}
-
-static const struct format shorts = {
-    .name = "int16",
-    .operand_bytes = pair_operand_bytes,
-    .panel_bytes = pair_panel_bytes,
-    .put_column = pair_put_column,
-    .put_row = pair_put_row,
-    .take = pair_take,
-    .attend = pair_attend,
-};
+#include "engine/cpu/x86_attention.h"
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",
     .panel = PANEL,
     .fastest = ENGINE_INT8,
     .floats = &floats,
-    .bfloats = &wide,
+    .bfloats = &words,
     .integers = &whole,
     .attention = &shorts,
     .norm = norm,

@@ -92,6 +92,8 @@ static double product_error(const struct product *product, double size)
     double steps = 1e-6 * (double)(product->depth + 4);
     if (product->format == product->kernels->floats)
         return steps;
+    if (strcmp(product->format->name, "bf16-int16") == 0)
+        return steps + 2e-4 * sqrt((double)product->depth); /* six deviations of roundings to 2^-13 on both sides */
     if (product->format == product->kernels->bfloats)
         return steps + 0x1p-7 * size;
     return 0.02 * sqrt((double)product->depth); /* six deviations of roundings to 1 / 127 on both sides */
@@ -132,7 +134,7 @@ static void products_are_those_of_a_plain_loop_on_odd_shapes(void **state)
     for (size_t i = 0; supported(i) != NULL; i++)
         for (size_t f = 0; format_of(supported(i), f) != NULL; f++)
             for (size_t rows = 1; rows <= 19; rows++)
-                for (size_t depth = 1; depth <= 100; depth = 2 * depth + 1) {
+                for (size_t depth = 1; depth <= 600; depth = 2 * depth + 1) {
                     struct product product =
                         make_product(supported(i), format_of(supported(i), f), &random, rows, depth);
                     compare_product(&product, false, &random);
@@ -163,6 +165,81 @@ static void a_row_does_not_depend_on_the_tile_that_it_falls_in(void **state)
             free(alone);
             free_product(&product);
         }
+}
+
+/* As if it had been made of the product's numbers as they are now. */
+static void make_anew(struct product *product)
+{
+    memset(product->panel, 0, product->format->panel_bytes(product->depth));
+    for (size_t c = 0; c < product->kernels->panel; c++)
+        product->format->put_column(product->panel, product->depth, c, product->weights + c * product->depth);
+    for (size_t r = 0; r < product->rows; r++)
+        product->format->take(product->in + r * product->depth, product->depth, 0, product->depth,
+                              product->operands + r * product->in_stride);
+}
+
+enum { EXTREMES = 5 };
+
+/* All numbers of one size; those that stand out; groups of other sizes. */
+static float extreme(size_t which, size_t k)
+{
+    const float values[EXTREMES] = {1.0f, k % 2 == 0 ? 1.0f : -1.0f, k % 64 == 0 ? 1.0f : 0.0f, k == 7 ? 1e3f : 1.0f,
+                                    k < 200 ? 100.0f : 1.0f};
+    return values[which];
+}
+
+/* Sums of integers hold the largest numbers that can come, operands and weights being alike. */
+static void the_largest_sums_do_not_overflow(void **state)
+{
+    (void)state;
+    enum { DEPTH = 600 };
+    struct random random = {8};
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; format_of(supported(i), f) != NULL; f++)
+            for (size_t which = 0; which < 3 * EXTREMES; which++) {
+                const float sizes[] = {1e-9f, 1.0f, 1e9f};
+                struct product product = make_product(supported(i), format_of(supported(i), f), &random, 1, DEPTH);
+                size_t panel = supported(i)->panel;
+                float *out = noise(&random, panel);
+                double expected = 0.0;
+                for (size_t k = 0; k < DEPTH; k++) {
+                    product.in[k] = sizes[which / EXTREMES] * extreme(which % EXTREMES, k);
+                    for (size_t c = 0; c < panel; c++)
+                        product.weights[c * DEPTH + k] = product.in[k];
+                    expected += (double)product.in[k] * (double)product.in[k];
+                }
+                make_anew(&product);
+                product.format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 1, out, panel,
+                                         false, NULL);
+                for (size_t c = 0; c < panel; c++)
+                    assert_near(supported(i), (double)out[c], expected, 0.02 * expected);
+                free(out);
+                free_product(&product);
+            }
+}
+
+static void a_broken_number_breaks_the_products_with_it(void **state)
+{
+    (void)state;
+    enum { DEPTH = 300 };
+    static const float broken[] = {NAN, INFINITY, -INFINITY};
+    static const size_t places[] = {0, 190, 299};
+    struct random random = {7};
+    for (size_t i = 0; supported(i) != NULL; i++)
+        for (size_t f = 0; format_of(supported(i), f) != NULL; f++)
+            for (size_t which = 0; which < 18; which++) {
+                struct product product = make_product(supported(i), format_of(supported(i), f), &random, 2, DEPTH);
+                size_t panel = supported(i)->panel;
+                float *out = noise(&random, 2 * panel);
+                (which < 9 ? product.in : product.weights)[places[which / 3 % 3]] = broken[which % 3];
+                make_anew(&product);
+                product.format->multiply(product.panel, DEPTH, product.operands, product.in_stride, 2, out, panel,
+                                         false, NULL);
+                for (size_t c = 0; c < 2 * panel; c++) /* of row 0, or of column 0 */
+                    assert_int_equal(isfinite(out[c]) != 0, which < 9 ? c >= panel : c % panel != 0);
+                free(out);
+                free_product(&product);
+            }
 }
 
 /* A column with a single 1 turns into numbers of one size, which bytes hold exactly: what is left is the operand's
@@ -567,6 +644,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_those_of_a_plain_loop_on_odd_shapes),
         cmocka_unit_test(a_row_does_not_depend_on_the_tile_that_it_falls_in),
+        cmocka_unit_test(the_largest_sums_do_not_overflow),
+        cmocka_unit_test(a_broken_number_breaks_the_products_with_it),
         cmocka_unit_test(a_second_operand_gives_back_what_the_first_one_lost),
         cmocka_unit_test(a_sum_in_stretches_over_rows_is_the_whole_sum_over_columns),
         cmocka_unit_test(softmax_in_pieces_is_that_of_libm_and_gives_hidden_keys_nothing),
