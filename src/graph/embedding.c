@@ -110,6 +110,22 @@ static int reserve_changed(struct embedding *embedding)
     return 0;
 }
 
+/* Every new node is looked at when something is added to it. */
+static int reserve_looks(struct embedding *embedding, size_t count)
+{
+    size_t before = embedding->look_capacity, capacity = before;
+    if (count <= before)
+        return 0;
+    for (size_t k = 1; k < embedding->settings.layers; k++) {
+        capacity = before;
+        if (reserve(&embedding->looks[k], &capacity, count, sizeof *embedding->looks[k]) != 0)
+            return -1; /* layers that have grown already only have room to spare */
+        memset(embedding->looks[k] + before, 0, (capacity - before) * sizeof *embedding->looks[k]);
+    }
+    embedding->look_capacity = capacity;
+    return 0;
+}
+
 int embedding_reserve_nodes(struct embedding *embedding, size_t count)
 {
     if (count >= NODES_LIMIT ||
@@ -121,6 +137,8 @@ int embedding_reserve_nodes(struct embedding *embedding, size_t count)
     for (size_t k = 0; k < embedding->settings.layers; k++)
         if (largest_reserve(&embedding->unpublished[k], count) != 0)
             return -1;
+    if (reserve_looks(embedding, count) != 0)
+        return -1;
     return embedding->changed == NULL ? 0 : reserve_changed(embedding);
 }
 
@@ -246,8 +264,10 @@ void embedding_destroy(struct embedding *embedding)
     }
     for (size_t i = 0; i < embedding->chunk_count; i++)
         free(embedding->chunks[i]);
-    for (size_t k = 0; k < EMBEDDING_LAYERS_LIMIT; k++)
+    for (size_t k = 0; k < EMBEDDING_LAYERS_LIMIT; k++) {
         largest_free(&embedding->unpublished[k]);
+        free(embedding->looks[k]);
+    }
     free(embedding->nodes);
     free(embedding->chunks);
     free(embedding->base_changes.nodes);
@@ -266,6 +286,7 @@ size_t embedding_bytes(const struct embedding *embedding)
                    embedding->base_changes.capacity * (embedding->settings.dimension + 1) * sizeof(int32_t);
     for (size_t k = 0; k < embedding->settings.layers; k++)
         bytes += largest_bytes(&embedding->unpublished[k]);
+    bytes += (embedding->settings.layers - 1) * embedding->look_capacity * sizeof(float);
     return bytes;
 }
 

@@ -4,7 +4,7 @@
 
 #include "graph/embedding_state.h"
 
-enum { IMAGE_FORMAT = 1, IMAGE_BLOCK = 1 << 16 };
+enum { IMAGE_FORMAT = 2, IMAGE_BLOCK = 1 << 16 };
 
 /* The first bytes, followed by their own hash: no count is believed before. */
 struct opening {
@@ -179,7 +179,8 @@ static int move_rows(struct stream *stream, struct embedding *embedding)
         if (embedding->nodes[i].high != NULL && move_bytes(stream, embedding->nodes[i].high, layers * row_bytes) != 0)
             return -1;
     for (size_t k = 0; k < layers; k++)
-        if (move_bytes(stream, embedding->unpublished[k].levels[0], count * sizeof(float)) != 0)
+        if (move_bytes(stream, embedding->unpublished[k].levels[0], count * sizeof(float)) != 0 ||
+            (k > 0 && move_bytes(stream, embedding->looks[k], count * sizeof(float)) != 0))
             return -1;
     struct base_changes *changes = &embedding->base_changes;
     if (move_bytes(stream, changes->nodes, changes->count * sizeof *changes->nodes) != 0 ||

@@ -3,14 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BELOW = 16 };
-
 /* Entries of a level, whole blocks. */
 static size_t level_size(size_t capacity, size_t level)
 {
     for (size_t i = 0; i < level; i++)
-        capacity = (capacity + BELOW - 1) / BELOW;
-    return (capacity + BELOW - 1) / BELOW * BELOW;
+        capacity = (capacity + LARGEST_BELOW - 1) / LARGEST_BELOW;
+    return (capacity + LARGEST_BELOW - 1) / LARGEST_BELOW * LARGEST_BELOW;
 }
 
 int largest_reserve(struct largest *largest, size_t count)
@@ -41,7 +39,7 @@ void largest_free(struct largest *largest)
 static float largest_of_block(const float *block)
 {
     float result = 0;
-    for (size_t i = 0; i < BELOW; i++)
+    for (size_t i = 0; i < LARGEST_BELOW; i++)
         result = block[i] > result ? block[i] : result;
     return result;
 }
@@ -50,22 +48,17 @@ void largest_set(struct largest *largest, size_t at, float value)
 {
     for (size_t level = 0; level + 1 < LARGEST_LEVELS; level++) {
         float before = largest->levels[level][at];
-        float above = largest->levels[level + 1][at / BELOW];
+        float above = largest->levels[level + 1][at / LARGEST_BELOW];
         largest->levels[level][at] = value;
         if (value < above && before < above)
             return;
         if (value < above)
-            value = largest_of_block(largest->levels[level] + at / BELOW * BELOW);
+            value = largest_of_block(largest->levels[level] + at / LARGEST_BELOW * LARGEST_BELOW);
         if (value == above)
             return;
-        at /= BELOW;
+        at /= LARGEST_BELOW;
     }
     largest->levels[LARGEST_LEVELS - 1][at] = value;
-}
-
-float largest_at(const struct largest *largest, size_t at)
-{
-    return largest->levels[0][at];
 }
 
 float largest_of_all(const struct largest *largest)
@@ -82,9 +75,9 @@ void largest_clear(struct largest *largest)
 void largest_rebuild(struct largest *largest)
 {
     for (size_t level = 1; largest->capacity > 0 && level < LARGEST_LEVELS; level++) {
-        size_t blocks = level_size(largest->capacity, level - 1) / BELOW;
+        size_t blocks = level_size(largest->capacity, level - 1) / LARGEST_BELOW;
         for (size_t i = 0; i < blocks; i++)
-            largest->levels[level][i] = largest_of_block(largest->levels[level - 1] + i * BELOW);
+            largest->levels[level][i] = largest_of_block(largest->levels[level - 1] + i * LARGEST_BELOW);
     }
 }
 

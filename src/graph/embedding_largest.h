@@ -9,7 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LARGEST_LEVELS = 9 }; /* the last one has the one entry above 16^8 = 2^32 numbers */
+enum {
+    LARGEST_BELOW = 16, /* entries that one of the level above stands for */
+    LARGEST_LEVELS = 9, /* the last one has the one entry above 16^8 = 2^32 numbers */
+};
 
 /* Zeroed: empty. */
 struct largest {
@@ -23,7 +26,22 @@ void largest_free(struct largest *largest);
 
 /* value >= 0 */
 void largest_set(struct largest *largest, size_t at, float value);
-float largest_at(const struct largest *largest, size_t at);
+static inline float largest_at(const struct largest *largest, size_t at)
+{
+    return largest->levels[0][at];
+}
+
+/* As largest_set(), of a value that is not less than what was there. */
+static inline void largest_raise(struct largest *largest, size_t at, float value)
+{
+    largest->levels[0][at] = value;
+    for (size_t level = 1; level < LARGEST_LEVELS; level++) {
+        at /= LARGEST_BELOW;
+        if (value <= largest->levels[level][at])
+            return;
+        largest->levels[level][at] = value;
+    }
+}
 
 /* 0 when empty. */
 float largest_of_all(const struct largest *largest);

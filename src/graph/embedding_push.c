@@ -14,6 +14,13 @@ enum {
 /* Below this length a node's change is measured against it: what is nearly 0 is not published for its noise. */
 static const float LENGTH_FLOOR = 0.05f;
 
+/*
+ * What is worked out of lengths is on the safe side: a length may be off by half a unit and a float's last bit for each
+ * component of z, and in its own last bits.
+ */
+static const float ROUNDING = 64.0f;
+static const float ROUNDED_UP = 1.000002f;
+
 static void chain_append(struct embedding *embedding, enum chain_kind kind, uint32_t node)
 {
     struct chain *chain = &embedding->chains[kind];
@@ -64,6 +71,17 @@ static bool exceeds(struct change change, float epsilon)
     return change.moved > epsilon * epsilon * (change.norm > floor ? change.norm : floor);
 }
 
+/*
+ * The node was looked at, and does not exceed epsilon. When z has moved on by x, it is at most moved + x from what is
+ * published, and at least norm - x long; so it does not exceed epsilon as long as moved + x is not above this.
+ */
+static float look_above(struct change change, float epsilon)
+{
+    float floor = epsilon * (LENGTH_FLOOR / UNIT);
+    float above = epsilon / (1 + epsilon) * (sqrtf(change.norm) + sqrtf(change.moved));
+    return (above > floor ? above : floor) / ROUNDED_UP - ROUNDING;
+}
+
 void recount_backlog(struct embedding *embedding, uint32_t node, uint32_t before)
 {
     uint64_t layers = (uint64_t)__builtin_popcount(embedding->nodes[node].waiting);
@@ -79,14 +97,19 @@ void wait_to_publish(struct embedding *embedding, uint32_t node, size_t k)
         return;
     state->waiting |= (uint8_t)bit;
     state->skipped &= (uint8_t)~bit;
+    if (k > 0)
+        embedding->looks[k][node] = INFINITY;
     embedding->backlog += (uint64_t)state->degree + 1;
     chain_append(embedding, CHAIN_WAITING, node);
 }
 
 /* The node does not wait at layer k. Remembers it when only the raised epsilon lets it hold this back. */
-static void note_skipped(struct embedding *embedding, uint32_t node, size_t k, struct change change)
+static void let_be(struct embedding *embedding, uint32_t node, size_t k, struct change change)
 {
-    if (embedding->level == 0 || !exceeds(change, embedding->settings.epsilon))
+    bool skipped = embedding->level > 0 && exceeds(change, embedding->settings.epsilon);
+    largest_set(&embedding->unpublished[k], node, sqrtf(change.moved));
+    embedding->looks[k][node] = look_above(change, skipped ? looking_epsilon(embedding) : embedding->settings.epsilon);
+    if (!skipped)
         return;
     embedding->nodes[node].skipped |= (uint8_t)(1u << k);
     chain_append(embedding, CHAIN_SKIPPED, node);
@@ -94,13 +117,13 @@ static void note_skipped(struct embedding *embedding, uint32_t node, size_t k, s
 
 static void judge(struct embedding *embedding, uint32_t node, size_t k, struct change change)
 {
-    largest_set(&embedding->unpublished[k], node, sqrtf(change.moved));
-    if ((embedding->nodes[node].waiting & 1u << k) != 0)
+    bool waits = (embedding->nodes[node].waiting & 1u << k) != 0;
+    if (!waits && !exceeds(change, looking_epsilon(embedding))) {
+        let_be(embedding, node, k, change);
         return;
-    if (exceeds(change, looking_epsilon(embedding)))
-        wait_to_publish(embedding, node, k);
-    else
-        note_skipped(embedding, node, k, change);
+    }
+    largest_set(&embedding->unpublished[k], node, sqrtf(change.moved));
+    wait_to_publish(embedding, node, k);
 }
 
 static struct change measure(const struct embedding *embedding, uint32_t node, size_t k)
@@ -111,16 +134,12 @@ static struct change measure(const struct embedding *embedding, uint32_t node, s
 
 void receive(struct embedding *embedding, uint32_t node, size_t k, const int32_t *row, bool take)
 {
-    size_t n = embedding->settings.dimension;
     embedding->operations++;
     if (embedding->changed != NULL)
         embedding->changed[node / 64] |= UINT64_C(1) << node % 64;
-    if (k == embedding->settings.layers)
-        row_add(sum_of(embedding, node, k), row, take, n);
-    else
-        judge(embedding, node, k,
-              row_add_and_measure(sum_of(embedding, node, k), row, take, share_of(embedding, node),
-                                  published(embedding, node, k), n));
+    row_add(sum_of(embedding, node, k), row, take, embedding->settings.dimension);
+    if (k < embedding->settings.layers)
+        judge(embedding, node, k, measure(embedding, node, k));
 }
 
 /* Pushes. */
@@ -154,7 +173,7 @@ static void publish_base(struct embedding *embedding, uint32_t node)
  * Fetching ahead: out of cache, a push is mostly waiting for memory, and many pushes are short. While one is handed on,
  * the rows of the neighbour AHEAD are fetched with its node, which says where the upper rows of a hub are, and those
  * when it is half as far. The next push has its first neighbours fetched, the one behind it its list and own rows, the
- * third its node.
+ * third its node. A graph of one chunk stays in the cache of a processor: there, asking costs more than waiting.
  *
  * Always inline: gcc takes a function that does nothing but fetch for one without effect, and drops calls of it.
  */
@@ -166,34 +185,80 @@ INLINE void fetch_lines(const void *memory, size_t size)
         __builtin_prefetch((const char *)memory + at, 1);
 }
 
-/* What receive() touches of a node, but for the upper row of a hub. P^k lies before S^k. */
-INLINE void fetch_rows(const struct embedding *embedding, uint32_t node, size_t k)
+/* What begin() touches of a node, but for the upper row of a hub. P^k lies before S^k. */
+INLINE void fetch_both_rows(const struct embedding *embedding, uint32_t node, size_t k)
 {
-    size_t size = embedding->settings.dimension * sizeof(int32_t);
-    __builtin_prefetch(&embedding->nodes[node], 1);
-    fetch_lines(node_rows(embedding, node) + (2 * k - 1) * embedding->settings.dimension,
-                k == embedding->settings.layers ? size : 2 * size);
-    if (k < embedding->settings.layers)
-        __builtin_prefetch(&embedding->unpublished[k].levels[0][node], 1);
+    fetch_lines(published(embedding, node, k), 2 * embedding->settings.dimension * sizeof(int32_t));
 }
 
-INLINE void fetch_high(const struct embedding *embedding, uint32_t node, size_t k)
+/* What a push needs of the layer that it goes to, so that it is not looked up again for each neighbour. */
+struct target {
+    const struct node *nodes;
+    int32_t *const *chunks;
+    unsigned chunk_bits;
+    size_t node_size, low_at, high_at; /* a node's rows; where S^k is among them, and in the upper rows of a hub */
+    size_t n;
+    struct largest *unpublished; /* NULL: the last layer, which nobody publishes */
+    const float *looks;
+};
+
+INLINE struct target target_of(struct embedding *embedding, size_t k)
 {
-    int32_t *high = sum_of(embedding, node, k).high;
+    size_t layers = embedding->settings.layers, n = embedding->settings.dimension;
+    return (struct target){.nodes = embedding->nodes,
+                           .chunks = embedding->chunks,
+                           .chunk_bits = embedding->chunk_bits,
+                           .node_size = 2 * layers * n,
+                           .low_at = (size_t)(low_sum(embedding, 0, k) - node_rows(embedding, 0)),
+                           .high_at = (k - 1) * n,
+                           .n = n,
+                           .unpublished = k < layers ? &embedding->unpublished[k] : NULL,
+                           .looks = embedding->looks[k]};
+}
+
+/* As far as this neighbours are fetched ahead. */
+INLINE uint32_t fetch_end(const struct embedding *embedding)
+{
+    return embedding->chunk_count == 1 ? 0 : embedding->flight.end;
+}
+
+INLINE struct sum sum_in(const struct target *target, uint32_t node)
+{
+    size_t at = node & ((UINT32_C(1) << target->chunk_bits) - 1);
+    int32_t *high = target->nodes[node].high;
+    return (struct sum){target->chunks[node >> target->chunk_bits] + at * target->node_size + target->low_at,
+                        high == NULL ? NULL : high + target->high_at};
+}
+
+INLINE void fetch_target(const struct target *target, uint32_t node)
+{
+    size_t at = node & ((UINT32_C(1) << target->chunk_bits) - 1);
+    __builtin_prefetch(&target->nodes[node], 1);
+    fetch_lines(target->chunks[node >> target->chunk_bits] + at * target->node_size + target->low_at,
+                target->n * sizeof(int32_t));
+    if (target->unpublished == NULL)
+        return;
+    __builtin_prefetch(&target->unpublished->levels[0][node], 1);
+    __builtin_prefetch(&target->looks[node]);
+}
+
+INLINE void fetch_high(const struct target *target, uint32_t node)
+{
+    const int32_t *high = target->nodes[node].high;
     if (high != NULL)
-        fetch_lines(high, embedding->settings.dimension * sizeof *high);
+        fetch_lines(high + target->high_at, target->n * sizeof *high);
 }
 
-INLINE void fetch_next_pushes(const struct embedding *embedding)
+INLINE void fetch_next_pushes(struct embedding *embedding)
 {
     const struct node *nodes = embedding->nodes;
-    if (embedding->chains[CHAIN_WAITING].count < 2)
+    if (embedding->chunk_count == 1 || embedding->chains[CHAIN_WAITING].count < 2)
         return;
     uint32_t first = embedding->chains[CHAIN_WAITING].first, second = nodes[first].next[CHAIN_WAITING];
     if (nodes[first].waiting != 0) {
-        size_t k = (size_t)__builtin_ctz(nodes[first].waiting);
+        struct target target = target_of(embedding, (size_t)__builtin_ctz(nodes[first].waiting) + 1);
         for (uint32_t i = 0; i < AHEAD && i < nodes[first].degree; i++)
-            fetch_rows(embedding, nodes[first].links[i].node, k + 1);
+            fetch_target(&target, nodes[first].links[i].node);
     }
     if (nodes[second].next[CHAIN_WAITING] != CHAIN_END)
         __builtin_prefetch(&nodes[nodes[second].next[CHAIN_WAITING]]);
@@ -202,7 +267,7 @@ INLINE void fetch_next_pushes(const struct embedding *embedding)
     fetch_lines(nodes[second].links, AHEAD * sizeof *nodes->links);
     size_t k = (size_t)__builtin_ctz(nodes[second].waiting);
     if (k > 0)
-        fetch_rows(embedding, second, k);
+        fetch_both_rows(embedding, second, k);
 }
 
 /* `length` of what the node has to tell, units. */
@@ -217,12 +282,12 @@ static void publish(struct embedding *embedding, uint32_t node, size_t k, float 
             embedding->delta[i] = row[i] - embedding->before[i];
     } else {
         row_publish(sum_of(embedding, node, k), share_of(embedding, node), row, embedding->delta, n);
-        largest_set(&embedding->unpublished[k], node, 0.0f);
     }
     embedding->flight = (struct flight){
         .active = true, .node = node, .layer = (uint32_t)k, .end = embedding->nodes[node].degree, .length = length};
-    for (uint32_t i = 0; i < AHEAD / 2 && i < embedding->flight.end; i++)
-        fetch_high(embedding, embedding->nodes[node].links[i].node, k + 1);
+    struct target target = target_of(embedding, k + 1);
+    for (uint32_t i = 0; i < AHEAD / 2 && i < fetch_end(embedding); i++)
+        fetch_high(&target, embedding->nodes[node].links[i].node);
 }
 
 /* One operation: the node that waits longest begins its lowest layer, if it still has anything to tell. */
@@ -245,10 +310,22 @@ static void begin(struct embedding *embedding)
         return;
     }
     struct change change = measure(embedding, node, k);
-    if (exceeds(change, looking_epsilon(embedding)))
+    if (exceeds(change, looking_epsilon(embedding))) {
         publish(embedding, node, k, sqrtf(change.moved));
+        change.moved = 0;
+    }
+    let_be(embedding, node, k, change);
+}
+
+/* The node's z^k has moved by what the push in flight brought: it is looked at only if it may have to publish. */
+INLINE void follow(struct embedding *embedding, const struct target *target, uint32_t node, size_t k)
+{
+    float moved = largest_at(target->unpublished, node);
+    moved = (moved + embedding->flight.length / (float)target->nodes[node].degree) * ROUNDED_UP;
+    if (moved > target->looks[node])
+        judge(embedding, node, k, measure(embedding, node, k));
     else
-        note_skipped(embedding, node, k, change);
+        largest_raise(target->unpublished, node, moved);
 }
 
 /* At most `most` operations of the push in flight; returns how many. */
@@ -256,16 +333,24 @@ static size_t hand_on(struct embedding *embedding, size_t most)
 {
     struct flight *flight = &embedding->flight;
     const struct link *links = embedding->nodes[flight->node].links;
+    uint32_t end = fetch_end(embedding);
     size_t k = flight->layer + 1, left = flight->end - flight->cursor;
     size_t count = left < most ? left : most;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t at = flight->cursor++;
-        if (at + AHEAD < flight->end)
-            fetch_rows(embedding, links[at + AHEAD].node, k);
-        if (at + AHEAD / 2 < flight->end)
-            fetch_high(embedding, links[at + AHEAD / 2].node, k);
-        receive(embedding, links[at].node, k, embedding->delta, false);
+    struct target target = target_of(embedding, k);
+    for (uint32_t at = flight->cursor; at < flight->cursor + count; at++) {
+        uint32_t node = links[at].node;
+        if (at + AHEAD < end)
+            fetch_target(&target, links[at + AHEAD].node);
+        if (at + AHEAD / 2 < end)
+            fetch_high(&target, links[at + AHEAD / 2].node);
+        if (embedding->changed != NULL)
+            embedding->changed[node / 64] |= UINT64_C(1) << node % 64;
+        row_add(sum_in(&target, node), embedding->delta, false, target.n);
+        if (target.unpublished != NULL)
+            follow(embedding, &target, node, k);
     }
+    embedding->operations += count;
+    flight->cursor += (uint32_t)count;
     flight->active = flight->cursor < flight->end;
     return count;
 }
@@ -341,6 +426,7 @@ void forget_waiting(struct embedding *embedding, uint32_t node)
     for (size_t k = 1; k < embedding->settings.layers; k++) {
         memset(published(embedding, node, k), 0, n * sizeof(int32_t));
         largest_set(&embedding->unpublished[k], node, 0.0f);
+        embedding->looks[k][node] = 0.0f;
     }
 }
 
@@ -352,6 +438,8 @@ void clear_waiting(struct embedding *embedding)
             publish_base(embedding, node);
         state->next[CHAIN_WAITING] = state->next[CHAIN_SKIPPED] = NOT_THERE;
         state->waiting = state->skipped = 0;
+        for (size_t k = 1; k < embedding->settings.layers; k++)
+            embedding->looks[k][node] = 0.0f;
     }
     for (size_t k = 0; k < embedding->settings.layers; k++)
         largest_clear(&embedding->unpublished[k]);

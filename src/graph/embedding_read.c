@@ -48,8 +48,7 @@ void embedding_fetch(const struct embedding *embedding, uint32_t node)
     size_t size = embedding->settings.dimension * sizeof(int32_t);
     __builtin_prefetch(&embedding->nodes[node]);
     for (size_t k = 1; k <= embedding->settings.layers; k++) {
-        size_t row = k == embedding->settings.layers ? 2 * k - 1 : 2 * k; /* as sum_of(), but for a hub's upper one */
-        const char *low = (const char *)(node_rows(embedding, node) + row * embedding->settings.dimension);
+        const char *low = (const char *)low_sum(embedding, node, k);
         for (size_t at = 0; at < size; at += CACHE_LINE)
             __builtin_prefetch(low + at);
     }

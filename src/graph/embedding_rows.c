@@ -23,8 +23,8 @@ INLINE void store(int32_t *row, const ints *x)
     memcpy(__builtin_assume_aligned(row, ROW_ALIGNMENT), x, sizeof *x);
 }
 
-/* sum += row in 16 of its columns, from `at`; *value = the new sum. `sign` is 0 to add, -1 to take away. */
-INLINE void add_columns(struct sum sum, const int32_t *row, int32_t sign, size_t at, floats *value)
+/* sum += row in 16 of its columns, from `at`. `sign` is 0 to add, -1 to take away. */
+INLINE void add_columns(struct sum sum, const int32_t *row, int32_t sign, size_t at)
 {
     ints low, x;
     load(&low, sum.low + at);
@@ -32,7 +32,6 @@ INLINE void add_columns(struct sum sum, const int32_t *row, int32_t sign, size_t
     low += (x ^ sign) - sign;
     if (sum.high == NULL) {
         store(sum.low + at, &low);
-        *value = __builtin_convertvector(low, floats);
         return;
     }
     ints high, carry = low >> CARRY_BITS;
@@ -41,7 +40,6 @@ INLINE void add_columns(struct sum sum, const int32_t *row, int32_t sign, size_t
     low -= carry << CARRY_BITS;
     store(sum.low + at, &low);
     store(sum.high + at, &high);
-    *value = __builtin_convertvector(high, floats) * (float)(1 << CARRY_BITS) + __builtin_convertvector(low, floats);
 }
 
 INLINE void read_columns(struct sum sum, size_t at, floats *value)
@@ -88,22 +86,8 @@ INLINE void measure_columns(const floats *z, const int32_t *published, size_t at
 
 WIDEST void row_add(struct sum sum, const int32_t *row, bool take, size_t n)
 {
-    floats value;
     for (size_t at = 0; at < n; at += ROW_LANES)
-        add_columns(sum, row, -(int32_t)take, at, &value);
-}
-
-WIDEST struct change row_add_and_measure(struct sum sum, const int32_t *row, bool take, float share,
-                                         const int32_t *published, size_t n)
-{
-    floats norm = {0}, moved = {0};
-    for (size_t at = 0; at < n; at += ROW_LANES) {
-        floats z;
-        add_columns(sum, row, -(int32_t)take, at, &z);
-        z *= share;
-        measure_columns(&z, published, at, &norm, &moved);
-    }
-    return (struct change){sum_of_lanes(&norm), sum_of_lanes(&moved)};
+        add_columns(sum, row, -(int32_t)take, at);
 }
 
 WIDEST struct change row_measure(struct sum sum, float share, const int32_t *published, size_t n)

@@ -45,9 +45,7 @@ struct change {
 /* sum += row, or -= with `take`. */
 void row_add(struct sum sum, const int32_t *row, bool take, size_t n);
 
-/* The same, and how far z is from what is published now. */
-struct change row_add_and_measure(struct sum sum, const int32_t *row, bool take, float share, const int32_t *published,
-                                  size_t n);
+/* How far z is from what is published. */
 struct change row_measure(struct sum sum, float share, const int32_t *published, size_t n);
 
 /* published = z, and delta = what that changed. */

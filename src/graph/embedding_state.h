@@ -85,7 +85,13 @@ struct embedding {
     size_t chunk_capacity;
     unsigned chunk_bits;
 
-    struct largest unpublished[EMBEDDING_LAYERS_LIMIT]; /* |z^k - P^k| of every node, units */
+    /*
+     * |z^k - P^k| of every node is at most `unpublished`, units: it is that when the node is looked at, and grows by
+     * the length of what is added from then on. Up to `looks` no node can have anything to publish, so nobody looks.
+     */
+    struct largest unpublished[EMBEDDING_LAYERS_LIMIT];
+    float *looks[EMBEDDING_LAYERS_LIMIT]; /* [k] of layers 1..K-1: (look_capacity) */
+    size_t look_capacity;
     struct base_changes base_changes;
 
     struct chain chains[CHAINS];
@@ -119,13 +125,19 @@ static inline int32_t *published(const struct embedding *embedding, uint32_t nod
     return node_rows(embedding, node) + (k == 0 ? 0 : 2 * k - 1) * embedding->settings.dimension;
 }
 
+/* S^k, k in 1..K, but for a hub's upper row */
+static inline int32_t *low_sum(const struct embedding *embedding, uint32_t node, size_t k)
+{
+    size_t row = k == embedding->settings.layers ? 2 * k - 1 : 2 * k;
+    return node_rows(embedding, node) + row * embedding->settings.dimension;
+}
+
 /* S^k, k in 1..K */
 static inline struct sum sum_of(const struct embedding *embedding, uint32_t node, size_t k)
 {
-    size_t n = embedding->settings.dimension;
-    size_t row = k == embedding->settings.layers ? 2 * k - 1 : 2 * k;
     int32_t *high = embedding->nodes[node].high;
-    return (struct sum){node_rows(embedding, node) + row * n, high == NULL ? NULL : high + (k - 1) * n};
+    return (struct sum){low_sum(embedding, node, k),
+                        high == NULL ? NULL : high + (k - 1) * embedding->settings.dimension};
 }
 
 /* Live z0, units. */
@@ -150,7 +162,10 @@ int embedding_reserve_base_changes(struct embedding *embedding, size_t count);
 
 /* embedding_push.c */
 
-/* One operation: S^k of the node takes the row in, or gives it back, and the node waits if it has to publish. */
+/*
+ * One operation: S^k of the node takes the row in, or gives it back, and the node is looked at: it waits if it has to
+ * publish. To be called for all layers when the degree has changed.
+ */
 void receive(struct embedding *embedding, uint32_t node, size_t k, const int32_t *row, bool take);
 
 /* The node has to publish layer k. */

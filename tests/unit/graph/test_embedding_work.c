@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "graph/embedding_state.h"
 #include "graph/embedding_truth.h"
 
 /* A random life of embeddings, with the truth beside it. */
@@ -81,6 +82,26 @@ static void check_bounds(struct life *life)
             continue;
         double angle = acos(fmin(1, fmax(-1, product / sqrt(square * row_square))));
         assert_true(angle <= (double)embedding_angle(life->embedding, life->truth->number[v]) + 0.002);
+    }
+}
+
+/*
+ * Not every node is looked at when something is added to it. Still what is said to be unpublished is no less than what
+ * is, and who holds back more than epsilon waits.
+ */
+static void check_held_back(const struct life *life)
+{
+    const struct embedding *embedding = life->embedding;
+    for (uint32_t node = 0; node < embedding->node_count; node++) {
+        for (size_t k = 1; k < life->settings.layers && !embedding->nodes[node].free; k++) {
+            struct change change = row_measure(sum_of(embedding, node, k), share_of(embedding, node),
+                                               published(embedding, node, k), DIMENSION);
+            float moved = sqrtf(change.moved) - (float)ROUNDING / UNIT;
+            float length = fmaxf(sqrtf(change.norm), 0.05f / UNIT);
+            assert_true(moved <= largest_at(&embedding->unpublished[k], node));
+            assert_true(moved <= embedding_epsilon(embedding) * length ||
+                        (embedding->nodes[node].waiting & 1u << k) != 0);
+        }
     }
 }
 
@@ -176,6 +197,7 @@ static void live(struct life *life, size_t steps)
             drain_some(life);
         }
         check_bounds(life);
+        check_held_back(life);
     }
 }
 
