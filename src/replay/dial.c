@@ -9,6 +9,8 @@
 
 static const float thresholds[] = {0.001F, 0.005F, 0.01F, 0.05F, 0.1F};
 static const float confidences[] = {0.6F, 0.7F, 0.8F, 0.9F, 0.95F};
+static const float everybody = 0.5F; /* every answer is as sure as that */
+static const double max_losses[] = {0.0005, 0.001, 0.002, 0.005, 0.01};
 enum { LEAST_WINDOW = 2, MOST_WINDOW = 5, COUNT_OF_THRESHOLDS = sizeof thresholds / sizeof *thresholds };
 
 struct making {
@@ -27,8 +29,57 @@ static struct dial_point *add_point(struct making *making, struct exit_rule rule
     if (array_reserve(&dial->points, &making->capacity, dial->count + 1, sizeof *dial->points) != 0)
         return NULL;
     struct dial_point *point = &dial->points[dial->count++];
-    *point = (struct dial_point){.policy = {.set = making->dial->set, .rule = rule}, .max_loss = NAN};
+    *point = (struct dial_point){.policy = {.set = making->settings->set, .rule = rule}, .max_loss = NAN};
+    for (size_t i = 0; i < EVALUATE_EXITS; i++)
+        point->thresholds[i] = INFINITY;
     return point;
+}
+
+/* Everybody leaves at one exit: 0 is exit 0, the set's first is 1. */
+static bool add_fixed(struct making *making, size_t exit)
+{
+    size_t layer = exit > 0 ? making->layers[exit - 1] : 0;
+    struct dial_point *point = add_point(making, (struct exit_rule){.kind = EXIT_RULE_FIXED, .layer = layer});
+    if (point == NULL)
+        return false;
+    point->writable = true;
+    point->thresholds[exit] = everybody;
+    if (exit == 0)
+        point->policy.set = "exit0";
+    return true;
+}
+
+static bool add_confidence(struct making *making, float confidence)
+{
+    struct dial_point *point = add_point(making, (struct exit_rule){EXIT_RULE_CONFIDENCE, 0, confidence, 0});
+    if (point == NULL)
+        return false;
+    point->writable = true;
+    for (size_t exit = 1; exit <= making->exits; exit++)
+        point->thresholds[exit] = confidence;
+    return true;
+}
+
+/* Without a calibrate slice that says something there are no such points. */
+static int add_calibrated(struct making *making, double max_loss, struct error *err)
+{
+    float leave[EVALUATE_EXITS];
+    struct error reason;
+    if (evaluate_calibrate(making->trajectory, making->settings->set, making->settings->exit0, max_loss, leave,
+                           &reason) != 0) {
+        if (reason.kind == ERROR_BAD_INPUT)
+            return 0;
+        *err = reason;
+        return -1;
+    }
+    struct dial_point *point = add_point(making, (struct exit_rule){.kind = EXIT_RULE_CALIBRATED});
+    if (point == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory for the dial of '%s'", making->settings->set);
+    point->writable = true;
+    point->max_loss = max_loss;
+    point->policy.exit0 = making->settings->exit0;
+    memcpy(point->thresholds, leave, (making->exits + 1) * sizeof *leave);
+    return 0;
 }
 
 /* Steps from layer to layer: all windows that the trajectory has the layers for. */
@@ -46,13 +97,16 @@ static bool add_steps(struct making *making, enum exit_rule_kind kind)
 
 static bool add_points(struct making *making)
 {
-    bool added = add_point(making, (struct exit_rule){.kind = EXIT_RULE_FULL}) != NULL;
-    for (size_t i = 0; added && i + 1 < making->exits; i++)
-        added = add_point(making, (struct exit_rule){.kind = EXIT_RULE_FIXED, .layer = making->layers[i]}) != NULL;
+    struct dial_point *full = add_point(making, (struct exit_rule){.kind = EXIT_RULE_FULL});
+    bool added = full != NULL;
+    if (added)
+        full->writable = true;
+    for (size_t exit = making->settings->exit0 ? 0 : 1; added && exit < making->exits; exit++)
+        added = add_fixed(making, exit);
     added = added && add_steps(making, EXIT_RULE_PROBABILITY) && add_steps(making, EXIT_RULE_RATIO) &&
             add_steps(making, EXIT_RULE_LOG_ODDS);
     for (size_t i = 0; added && i < sizeof confidences / sizeof *confidences; i++)
-        added = add_point(making, (struct exit_rule){EXIT_RULE_CONFIDENCE, 0, confidences[i], 0}) != NULL;
+        added = add_confidence(making, confidences[i]);
     for (size_t window = 2; added && window < making->exits; window++)
         added = add_point(making, (struct exit_rule){.kind = EXIT_RULE_PATIENCE, .window = window}) != NULL;
     return added;
@@ -163,6 +217,8 @@ int dial_make(const struct trajectory *trajectory, const struct dial_settings *s
     int result = find_reference(&making, err);
     if (result == 0 && !add_points(&making))
         result = error_set(err, ERROR_FATAL, "out of memory for the dial of '%s'", settings->set);
+    for (size_t i = 0; i < sizeof max_losses / sizeof *max_losses && result == 0; i++)
+        result = add_calibrated(&making, max_losses[i], err);
     for (size_t i = 0; i < dial->count && result == 0; i++) {
         struct dial_point *point = &dial->points[i]; /* they stay where they are from now on */
         point->policy.leave = point->policy.rule.kind == EXIT_RULE_CALIBRATED ? point->thresholds : NULL;
@@ -185,7 +241,7 @@ const struct dial_point *dial_choose(const struct dial *dial, double max_loss)
     const struct dial_point *chosen = NULL;
     for (size_t i = 0; i < dial->count; i++) {
         const struct dial_point *point = &dial->points[i];
-        if (point->increase.interval.high <= max_loss && point->increase.value <= max_loss &&
+        if (point->writable && point->increase.interval.high <= max_loss && point->increase.value <= max_loss &&
             (chosen == NULL || point->cost.token_layers < chosen->cost.token_layers))
             chosen = point;
     }

@@ -18,13 +18,14 @@
 struct dial_point {
     struct evaluate_policy policy;
     double max_loss;                  /* that CALIBRATED's thresholds were made for; NaN otherwise */
-    float thresholds[EVALUATE_EXITS]; /* what policy.leave is under CALIBRATED */
+    float thresholds[EVALUATE_EXITS]; /* the same as CALIBRATED's, where `writable` */
+    bool writable; /* thresholds say it: FULL, FIXED, CONFIDENCE, CALIBRATED. So a head file can carry it */
     struct evaluate_cost cost;
     double auc, log_loss;
     struct metrics_difference increase; /* of log loss over the reference depth's, paired, 95 % over users */
 };
 
-/* Its points' policies name `set`: it is not to be copied. */
+/* Its points' policies name the settings' `set`, which must live as long as they are used. */
 struct dial {
     char set[16];
     size_t reference; /* layer of the reference depth; 0: exit 0 */
@@ -42,16 +43,16 @@ struct dial_settings {
 };
 
 /*
- * All rules: FULL, FIXED at each exit, PROBABILITY, RATIO and LOG_ODDS with windows 2 to 5 and thresholds .001 .005 .01
- * .05 .1, CONFIDENCE, PATIENCE, and CALIBRATED for max_loss .0005 .001 .002 .005 .01 where there is a calibrate slice
- * to make thresholds on. Rules that look at more layers than the trajectory has are left out. Points stand in that
- * order. ERROR_BAD_INPUT where no row of the part has both a score and a label.
+ * All rules: FULL, FIXED at each exit (with `exit0` also "fixed 0", exit 0 alone), PROBABILITY, RATIO and LOG_ODDS with
+ * windows 2 to 5 and thresholds .001 .005 .01 .05 .1, CONFIDENCE, PATIENCE, and CALIBRATED for max_loss .0005 .001 .002
+ * .005 .01 where there is a calibrate slice to make thresholds on. Rules that look at more layers than the trajectory
+ * has are left out. Points stand in that order. ERROR_BAD_INPUT where no row of the part has both a score and a label.
  */
 int dial_make(const struct trajectory *trajectory, const struct dial_settings *settings, struct dial *dial,
               struct error *err);
 void dial_free(struct dial *dial);
 
-/* The cheapest point whose increase stays <= max_loss with its whole interval; NULL: none does. */
+/* The cheapest writable point whose increase stays <= max_loss with its whole interval; NULL: none does. */
 const struct dial_point *dial_choose(const struct dial *dial, double max_loss);
 
 /* "probability, m 3, tau 0.01"; max_loss as in struct dial_point. */

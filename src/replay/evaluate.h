@@ -45,6 +45,13 @@ size_t evaluate_exits(const struct trajectory *trajectory, const char *set, uint
 /* Most layers that a head of the set has readings on, its own included: what a rule can look at; 0: no such set. */
 size_t evaluate_layers(const struct trajectory *trajectory, const char *set);
 
+/*
+ * Thresholds of CALIBRATED, made on the labelled CALIBRATE rows (exits/calibrate.h): leave[exits + 1], exit 0's first.
+ * ERROR_BAD_INPUT: there are no such rows, or of one label alone.
+ */
+int evaluate_calibrate(const struct trajectory *trajectory, const char *set, bool exit0, double max_loss, float *leave,
+                       struct error *err);
+
 /* What the rows of one part cost. A token layer: one token through one layer. */
 struct evaluate_cost {
     size_t rows;         /* with an answer */

@@ -151,7 +151,7 @@ static void the_chosen_point_is_the_cheapest_that_holds_its_promise(void **state
         assert_non_null(chosen); /* the reference itself loses nothing */
         assert_true(chosen->increase.interval.high <= max_loss);
         for (size_t i = 0; i < dial.count; i++)
-            assert_true(dial.points[i].increase.interval.high > max_loss ||
+            assert_true(!dial.points[i].writable || dial.points[i].increase.interval.high > max_loss ||
                         dial.points[i].cost.token_layers >= chosen->cost.token_layers);
         assert_true(chosen->cost.token_layers <= cost);
         deeper += chosen->cost.token_layers < cost;
@@ -159,6 +159,53 @@ static void the_chosen_point_is_the_cheapest_that_holds_its_promise(void **state
     }
     assert_true(deeper >= 2);
     assert_null(dial_choose(&dial, -1));
+    dial_free(&dial);
+}
+
+/* A row leaves under CALIBRATED with a point's thresholds exactly where it leaves by the point's own rule. */
+static void thresholds_say_what_the_rule_says(void **state)
+{
+    (void)state;
+    const struct dial_settings settings = {
+        .set = "hybrid", .part = TRAJECTORY_TEST, .rounds = 20, .seed = 1, .exit0 = true, .reference = SIZE_MAX};
+    struct dial dial = dial_of(&settings);
+    size_t writable = 0;
+    for (size_t i = 0; i < dial.count; i++) {
+        const struct dial_point *point = &dial.points[i];
+        struct evaluate_answers own, said;
+        struct error err;
+        if (!point->writable)
+            continue;
+        writable++;
+        if (evaluate_answer(&synthetic.trajectory, &point->policy, &own, &err) != 0)
+            fail_msg("%s", err.message);
+        const struct evaluate_policy policy = {
+            .set = "hybrid", .rule = {.kind = EXIT_RULE_CALIBRATED}, .exit0 = true, .leave = point->thresholds};
+        assert_int_equal(evaluate_answer(&synthetic.trajectory, &policy, &said, &err), 0);
+        assert_memory_equal(own.layers, said.layers, own.count * sizeof *own.layers);
+        evaluate_answers_free(&own);
+        evaluate_answers_free(&said);
+    }
+    assert_true(writable >= 14); /* full, three fixed, five confidences, five calibrated */
+    assert_non_null(point_named(&dial, "fixed 0"));
+    const struct dial_point *strict = point_named(&dial, "calibrated, max_loss 0.0005"),
+                            *loose = point_named(&dial, "calibrated, max_loss 0.01");
+    assert_true(loose->cost.token_layers <= strict->cost.token_layers);
+    assert_true(strict->cost.token_layers < strict->cost.full);
+    dial_free(&dial);
+}
+
+static void without_a_calibrate_slice_nothing_is_calibrated(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < synthetic.trajectory.count; i++)
+        if (synthetic.trajectory.rows[i].part == TRAJECTORY_CALIBRATE)
+            synthetic.trajectory.rows[i].part = TRAJECTORY_TRAIN;
+    struct dial dial = dial_of(&(struct dial_settings){
+        .set = "text", .part = TRAJECTORY_TEST, .rounds = 20, .seed = 1, .reference = SIZE_MAX});
+    for (size_t i = 0; i < dial.count; i++)
+        assert_true(dial.points[i].policy.rule.kind != EXIT_RULE_CALIBRATED);
+    assert_true(dial.reference > 0); /* found on the test rows then */
     dial_free(&dial);
 }
 
@@ -185,6 +232,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(points_are_every_rule_that_the_trajectory_can_tell_of, make, take_down),
         cmocka_unit_test_setup_teardown(looser_thresholds_never_cost_more, make, take_down),
         cmocka_unit_test_setup_teardown(the_chosen_point_is_the_cheapest_that_holds_its_promise, make, take_down),
+        cmocka_unit_test_setup_teardown(thresholds_say_what_the_rule_says, make, take_down),
+        cmocka_unit_test_setup_teardown(without_a_calibrate_slice_nothing_is_calibrated, make, take_down),
         cmocka_unit_test_setup_teardown(a_part_without_labels_is_an_error, make, take_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
