@@ -43,12 +43,26 @@ struct worker {
     struct codec *codec;
     struct answering answering;
     struct scorer *scorer;
+    struct feedback *feedback;         /* of our own answers; NULL: not both roles */
     struct materialiser *materialiser; /* NULL: not our role */
     struct requests *requests;         /* NULL: not our role, or not joined yet */
     struct service *service;
     char host[128];
     int64_t reported_ns;
 };
+
+/* What became of our answers, as the interactions tell it. */
+static void take_feedback(void *observer, const struct interaction *interaction)
+{
+    struct worker *worker = observer;
+    if (interaction->request_id.size == 0)
+        return;
+    enum verdict verdict = graph_verdict(graph_settings(worker->graph), interaction->kind, interaction->has_value,
+                                         interaction->value, interaction->has_label, interaction->label);
+    if (verdict != VERDICT_NEUTRAL)
+        feedback_labelled(worker->feedback, interaction->request_id, interaction->item_id, verdict == VERDICT_LIKE,
+                          clock_wall_ms());
+}
 
 static int start_materialiser(struct worker *worker, struct error *err)
 {
@@ -62,6 +76,8 @@ static int start_materialiser(struct worker *worker, struct error *err)
         .batch_wait_ms = (int)config_integer(config, "ingest.batch_wait_ms"),
         .max_future_skew_ms = config_integer(config, "ingest.max_future_skew_ms"),
         .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
+        .observe = worker->feedback != NULL ? take_feedback : NULL,
+        .observer = worker,
     };
     return materialiser_start(&worker->materialiser, &settings, worker->graph, worker->codec, err);
 }
@@ -93,6 +109,8 @@ static int start(struct worker *worker, struct error *err)
     trained_give(&worker->trained, &graph);
     if (codec_create(&worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
         return -1;
+    if (ingests && scores && feedback_create(&worker->feedback, err) != 0)
+        return -1;
     if (ingests && start_materialiser(worker, err) != 0)
         return -1;
     if (!scores)
@@ -100,6 +118,7 @@ static int start(struct worker *worker, struct error *err)
     if (setup_answering(config, &worker->answering, err) != 0)
         return -1;
     struct scorer_settings settings = setup_scorer(config, &worker->answering);
+    settings.feedback = worker->feedback;
     return scorer_create(&worker->scorer, &settings, worker->graph, worker->answering.prompt, worker->answering.engine,
                          err);
 }
@@ -132,6 +151,25 @@ static void report_prefixes(const struct worker *worker)
              (unsigned long long)prefixes.evictions, prefixes.entries, (double)prefixes.bytes / (1 << 20));
 }
 
+/* How far answers are from those at the reference depth, and from what came of them. */
+static void report_quality(const struct worker *worker)
+{
+    if (worker->scorer == NULL)
+        return;
+    struct scorer_totals totals = scorer_totals(worker->scorer);
+    if (totals.shadowed > 0)
+        log_info("run", "shadow: answers are %.4f from those at the reference depth on average, over %llu candidates",
+                 totals.shadow_sum / (double)totals.shadowed, (unsigned long long)totals.shadowed);
+    if (worker->feedback == NULL)
+        return;
+    struct feedback_calibration joined = feedback_calibration(worker->feedback, clock_wall_ms());
+    if (joined.count > 0)
+        log_info("run",
+                 "feedback of the last hour: %llu answers joined, expected calibration error %.4f, mean probability "
+                 "%.4f, liked %.4f",
+                 (unsigned long long)joined.count, joined.error, joined.mean_p, joined.mean_yes);
+}
+
 static void report(struct worker *worker)
 {
     if (clock_since_ms(worker->reported_ns) < REPORT_MS)
@@ -150,6 +188,7 @@ static void report(struct worker *worker)
              (unsigned long long)counts.events, (unsigned long long)counts.users, (unsigned long long)counts.items,
              (unsigned long long)counts.edges, (unsigned long long)totals.answered, waiting);
     report_prefixes(worker);
+    report_quality(worker);
 }
 
 /* Requests are taken only once the state has caught up with its topics: an answer on half a graph would be a wrong one.
@@ -189,6 +228,7 @@ static int stop(struct worker *worker, int result, struct error *err)
         log_info("run", "%llu requests answered, %llu dead letters", (unsigned long long)totals.answered,
                  (unsigned long long)totals.dead_letters);
         report_prefixes(worker);
+        report_quality(worker);
     }
     service_destroy(worker->service);
     if (worker->requests != NULL)
@@ -204,6 +244,7 @@ static int stop(struct worker *worker, int result, struct error *err)
     graph_close(worker->graph);
     trained_close(&worker->trained);
     codec_destroy(worker->codec);
+    feedback_destroy(worker->feedback);
     return result;
 }
 

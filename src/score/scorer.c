@@ -332,6 +332,8 @@ static int answer(struct scorer *scorer, const struct score_request *request, st
         struct scored_candidate *scored = &response->candidates[c];
         answer_candidate(&asking, c, scored);
         look_at_shadow(scorer, &asking, c, scored);
+        if (scorer->settings.feedback != NULL)
+            feedback_answered(scorer->settings.feedback, request->request_id, scored->item_id, scored->probability);
         scorer->totals.exit_layers += (uint64_t)scored->exit_layer;
         if (asking.explain && explain(&asking, c, scored, err) != 0)
             return -1;

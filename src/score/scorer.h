@@ -28,6 +28,7 @@
 #include "engine/engine.h"
 #include "graph/graph.h"
 #include "prompt/prompt.h"
+#include "score/feedback.h"
 #include "score/plan.h"
 #include "wire/messages.h"
 
@@ -43,6 +44,7 @@ struct scorer_settings {
     const struct heads *heads; /* the engine's; without one exit 0's. NULL: none */
     struct exit_rule rule;     /* the engine's */
     double shadow;             /* share of the requests, 0 to 1 */
+    struct feedback *feedback; /* is told of every answer; NULL: none */
 };
 
 struct scorer;

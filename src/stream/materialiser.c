@@ -300,7 +300,11 @@ static int apply_record(struct materialiser *m, const struct source *source, con
         return graph_put_user(m->graph, &record.user, err);
     if (check_skew(m, message, record.interaction.timestamp_ms, err) != 0)
         return -1;
-    return graph_put_interaction(m->graph, &record.interaction, err);
+    if (graph_put_interaction(m->graph, &record.interaction, err) != 0)
+        return -1;
+    if (m->settings.observe != NULL)
+        m->settings.observe(m->settings.observer, &record.interaction);
+    return 0;
 }
 
 /* ERROR_BAD_INPUT: a dead letter of *class; nothing was staged. */

@@ -36,6 +36,9 @@ struct materialiser_settings {
     int batch_wait_ms;          /* … or this long after its first */
     int64_t max_future_skew_ms; /* an event later than its record's time by more is a dead letter; 0: no check */
     size_t message_limit;       /* bytes of one message; more is too_large */
+    void (*observe)(void *observer, const struct interaction *interaction); /* NULL, or called in the thread with each
+                                                                               interaction that was applied */
+    void *observer;
 };
 
 struct materialiser;
