@@ -13,6 +13,7 @@
 
 #include "cmd/commands.h"
 #include "cmd/flags.h"
+#include "cmd/heads_file.h"
 #include "graph/graph.h"
 #include "stream/broker.h"
 
@@ -430,6 +431,44 @@ static void a_model_shows_keys_tensors_shape_and_labels(void **state)
     json_decref(document);
 }
 
+static void a_file_of_heads_shows_sets_exits_origin_and_measures(void **state)
+{
+    (void)state;
+    char path[300], line[400];
+    snprintf(path, sizeof path, "%s/tiny.heads.gguf", directory);
+    heads_file_write(&sound_heads, path);
+    snprintf(line, sizeof line, "heads %s", path);
+    assert_int_equal(run(command_inspect, line), EXIT_FINE);
+    expect(out, "set text, best at layer 4");
+    expect(out, "set hybrid");
+    expect(out, "     0            -      alone     0.9000");
+    expect(out, "     4     1 to   4         no     0.8000");
+    expect(out, "     4     1 to   4        yes     0.8000");
+    expect(out, "     2     1 to   2         no      never");
+    expect(out, "text.4.auc                           0.743");
+    expect(out, "item_like_rate, ");
+
+    snprintf(line, sizeof line, "heads %s --json", path);
+    json_t *document = run_json(line), *text = json_object_get(json_object_get(document, "sets"), "text");
+    assert_int_equal(json_array_size(json_object_get(text, "exits")), 3);
+    assert_int_equal(number(text, "reference"), 4);
+    assert_true(json_number_value(json_object_get(json_object_get(document, "numbers"), "text.4.auc")) == 0.743);
+    assert_int_equal(json_array_size(json_object_get(document, "features")), EVIDENCE_FEATURES);
+    assert_int_equal(number(document, "seed"), 5);
+    json_decref(document);
+
+    snprintf(line, sizeof line, "--set heads.path=%s", path);
+    assert_int_equal(run(command_check, line), EXIT_FINE);
+    expect(out, "\u2713 heads      tiny:text: layers 6, exit 0 on");
+    expect(out, "\u2713 exits      calibrated can fire on the evidence alone, of 6 layers");
+    snprintf(line, sizeof line, "--set heads.path=%s --set exit.layers=2,4", path);
+    assert_int_equal(run(command_check, line), EXIT_FINE);
+    expect(out, "calibrated can fire on the evidence alone and after layers 4, of 6 layers");
+    assert_int_equal(run(command_inspect, "heads " HEADRACE_GOLDEN "/tiny.gguf"), EXIT_FAILED);
+    expect(errors, "is no file of exit heads");
+    unlink(path);
+}
+
 /* The tiny model with its architecture renamed in place. */
 static void a_file_of_another_architecture_still_shows_its_keys(void **state)
 {
@@ -541,6 +580,7 @@ int main(void)
         cmocka_unit_test(what_is_not_there_is_an_error),
         cmocka_unit_test(what_a_sub_word_does_not_take_is_refused),
         cmocka_unit_test(a_model_shows_keys_tensors_shape_and_labels),
+        cmocka_unit_test(a_file_of_heads_shows_sets_exits_origin_and_measures),
         cmocka_unit_test(a_file_of_another_architecture_still_shows_its_keys),
         cmocka_unit_test(check_explains_values_and_hides_secrets),
         cmocka_unit_test(check_fails_with_each_thing_that_is_wrong),
