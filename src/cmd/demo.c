@@ -26,7 +26,7 @@ struct drive {
     const struct asked *asked;
     const struct demo_data *data;
     struct traffic *traffic;
-    struct report *report;
+    struct demo_report *report;
     struct ledger *ledger;
     struct arena arena;
     size_t learnt;   /* ratings that the baselines know */
@@ -56,7 +56,7 @@ static int produce_rating(struct drive *drive, size_t index, struct error *err)
     struct ledger_finding finding;
     if (ledger_event(drive->ledger, event.user_id, event.item_id, &finding, err) != 0)
         return -1;
-    report_finding(drive->report, &finding);
+    demo_report_finding(drive->report, &finding);
     drive->events++;
     return traffic_rating(drive->traffic, &event, err);
 }
@@ -90,7 +90,7 @@ static int learn_until(struct drive *drive, size_t produced, int64_t before_ms, 
     for (; drive->learnt < produced && data->ratings[drive->learnt].timestamp_ms < before_ms; drive->learnt++) {
         bool train =
             drive->learnt >= (size_t)((double)data->rating_count * warm_up_share) && drive->learnt < data->first_asked;
-        if (report_learn(drive->report, data, drive->learnt, train, err) != 0)
+        if (demo_report_learn(drive->report, data, drive->learnt, train, err) != 0)
             return -1;
     }
     return 0;
@@ -136,7 +136,7 @@ static int ask(struct drive *drive, const struct demo_request *asked, bool expla
     if (ledger_request(drive->ledger, request.request_id, request.user_id, request.timestamp_ms, item_ids, asked->count,
                        &finding, err) != 0)
         return -1;
-    report_finding(drive->report, &finding);
+    demo_report_finding(drive->report, &finding);
     drive->requests++;
     drive->candidates += asked->count;
     arena_reset(&drive->arena);
@@ -144,8 +144,8 @@ static int ask(struct drive *drive, const struct demo_request *asked, bool expla
         return -1;
     ledger_response(drive->ledger, request.request_id, response.state.events_applied, response.state.newest_event_ms,
                     &finding);
-    report_finding(drive->report, &finding);
-    return report_response(drive->report, data, asked, &response, latency_ms, explain, err);
+    demo_report_finding(drive->report, &finding);
+    return demo_report_response(drive->report, data, asked, &response, latency_ms, explain, err);
 }
 
 /* The rest in time order: a request before the first rating that it asks for, then the rating itself. */
@@ -155,7 +155,7 @@ static int replay(struct drive *drive, struct error *err)
     size_t next = 0, every = data->request_count / EXAMPLES;
     int64_t start_ns = clock_monotonic_ns();
     struct progress progress;
-    if (learn_until(drive, data->first_asked, INT64_MAX, err) != 0 || report_fit(drive->report, err) != 0)
+    if (learn_until(drive, data->first_asked, INT64_MAX, err) != 0 || demo_report_fit(drive->report, err) != 0)
         return -1;
     progress_begin(&progress, "replaying with requests", "requests answered");
     for (size_t i = data->first_asked; i < data->rating_count; i++) {
@@ -191,7 +191,7 @@ static int run_demo(const struct asked *asked, const struct config *config, stru
     arena_init(&drive.arena, RESPONSE_MEMORY);
     int result = drive.ledger == NULL ? error_set(err, ERROR_FATAL, "out of memory") : 0;
     if (result == 0)
-        result = report_create(&drive.report, data.request_count * DEMO_CANDIDATES, err);
+        result = demo_report_create(&drive.report, data.request_count * DEMO_CANDIDATES, err);
     if (result == 0)
         result = traffic_open(&drive.traffic, config, &interrupted, err);
     if (result == 0)
@@ -199,16 +199,16 @@ static int run_demo(const struct asked *asked, const struct config *config, stru
     if (result == 0)
         result = replay(&drive, err);
     if (result == 0) {
-        struct report_facts facts = {.config = config,
-                                     .data = &data,
-                                     .load_seconds = drive.load_seconds,
-                                     .events = drive.events,
-                                     .requests = drive.requests,
-                                     .seconds = clock_since_ms(start_ns) / 1000};
-        result = report_print(drive.report, &facts, asked->summary, err);
+        struct demo_report_facts facts = {.config = config,
+                                          .data = &data,
+                                          .load_seconds = drive.load_seconds,
+                                          .events = drive.events,
+                                          .requests = drive.requests,
+                                          .seconds = clock_since_ms(start_ns) / 1000};
+        result = demo_report_print(drive.report, &facts, asked->summary, err);
     }
     traffic_close(drive.traffic);
-    report_destroy(drive.report);
+    demo_report_destroy(drive.report);
     ledger_destroy(drive.ledger);
     arena_free(&drive.arena);
     demo_data_free(&data);

@@ -79,21 +79,22 @@ int traffic_ask(struct traffic *traffic, const struct score_request *request, st
 
 /* demo_report.c: what came of it */
 
-struct report;
+struct demo_report;
 
-int report_create(struct report **report, size_t most_candidates, struct error *err);
-void report_destroy(struct report *report);
+int demo_report_create(struct demo_report **report, size_t most_candidates, struct error *err);
+void demo_report_destroy(struct demo_report *report);
 
 /* Ratings of the loaded part teach the baselines, in order; the later ones train the regression, too. */
-int report_learn(struct report *report, const struct demo_data *data, size_t rating, bool train, struct error *err);
-int report_fit(struct report *report, struct error *err);
+int demo_report_learn(struct demo_report *report, const struct demo_data *data, size_t rating, bool train,
+                      struct error *err);
+int demo_report_fit(struct demo_report *report, struct error *err);
 
 /* A response beside its known outcomes. `explained` ones are kept as examples and left out of latency and speed. */
-int report_response(struct report *report, const struct demo_data *data, const struct demo_request *asked,
-                    const struct score_response *response, double latency_ms, bool explained, struct error *err);
-int report_finding(struct report *report, const struct ledger_finding *finding);
+int demo_report_response(struct demo_report *report, const struct demo_data *data, const struct demo_request *asked,
+                         const struct score_response *response, double latency_ms, bool explained, struct error *err);
+int demo_report_finding(struct demo_report *report, const struct ledger_finding *finding);
 
-struct report_facts {
+struct demo_report_facts {
     const struct config *config;
     const struct demo_data *data;
     double load_seconds;
@@ -103,6 +104,7 @@ struct report_facts {
 };
 
 /* Prints to standard output and writes `path` (NULL: nothing). */
-int report_print(struct report *report, const struct report_facts *facts, const char *path, struct error *err);
+int demo_report_print(struct demo_report *report, const struct demo_report_facts *facts, const char *path,
+                      struct error *err);
 
 #endif

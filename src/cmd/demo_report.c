@@ -23,7 +23,7 @@ struct rows {
     size_t count, capacity;
 };
 
-struct report {
+struct demo_report {
     struct baseline *baseline;
     struct baseline_model regression;
     struct baseline_rates *training_rates;
@@ -51,9 +51,9 @@ struct quality {
     struct metrics_interval interval;
 };
 
-int report_create(struct report **result, size_t most_candidates, struct error *err)
+int demo_report_create(struct demo_report **result, size_t most_candidates, struct error *err)
 {
-    struct report *report = calloc(1, sizeof *report);
+    struct demo_report *report = calloc(1, sizeof *report);
     if (report == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
     struct rows *rows = &report->rows;
@@ -66,14 +66,14 @@ int report_create(struct report **result, size_t most_candidates, struct error *
     rows->item_user_rate = calloc(most_candidates + 1, sizeof *rows->item_user_rate);
     if (report->baseline == NULL || rows->likes == NULL || rows->users == NULL || rows->model == NULL ||
         rows->item_rate == NULL || rows->item_user_rate == NULL) {
-        report_destroy(report);
+        demo_report_destroy(report);
         return error_set(err, ERROR_FATAL, "out of memory");
     }
     *result = report;
     return 0;
 }
 
-void report_destroy(struct report *report)
+void demo_report_destroy(struct demo_report *report)
 {
     if (report == NULL)
         return;
@@ -89,7 +89,8 @@ void report_destroy(struct report *report)
     free(report);
 }
 
-int report_learn(struct report *report, const struct demo_data *data, size_t rating, bool train, struct error *err)
+int demo_report_learn(struct demo_report *report, const struct demo_data *data, size_t rating, bool train,
+                      struct error *err)
 {
     const struct demo_rating *event = &data->ratings[rating];
     struct baseline_rates before;
@@ -109,13 +110,13 @@ int report_learn(struct report *report, const struct demo_data *data, size_t rat
     return 0;
 }
 
-int report_fit(struct report *report, struct error *err)
+int demo_report_fit(struct demo_report *report, struct error *err)
 {
     return baseline_fit(report->training_rates, report->training_likes, report->training_count, &report->regression,
                         err);
 }
 
-int report_finding(struct report *report, const struct ledger_finding *finding)
+int demo_report_finding(struct demo_report *report, const struct ledger_finding *finding)
 {
     if (finding->verdict == LEDGER_CLEAN)
         return 0;
@@ -128,7 +129,7 @@ int report_finding(struct report *report, const struct ledger_finding *finding)
     return -1;
 }
 
-static void describe_example(struct report *report, const struct score_response *response,
+static void describe_example(struct demo_report *report, const struct score_response *response,
                              const struct scored_candidate *scored, bool like)
 {
     struct buffer *out = &report->examples;
@@ -159,7 +160,7 @@ static void describe_example(struct report *report, const struct score_response 
     buffer_append_string(out, "\n");
 }
 
-static void judge_candidate(struct report *report, const struct demo_data *data, const struct demo_rating *rating,
+static void judge_candidate(struct demo_report *report, const struct demo_data *data, const struct demo_rating *rating,
                             const struct scored_candidate *scored)
 {
     struct rows *rows = &report->rows;
@@ -180,8 +181,8 @@ static void judge_candidate(struct report *report, const struct demo_data *data,
     rows->count++;
 }
 
-int report_response(struct report *report, const struct demo_data *data, const struct demo_request *asked,
-                    const struct score_response *response, double latency_ms, bool explained, struct error *err)
+int demo_report_response(struct demo_report *report, const struct demo_data *data, const struct demo_request *asked,
+                         const struct score_response *response, double latency_ms, bool explained, struct error *err)
 {
     report->responses++;
     snprintf(report->model, sizeof report->model, TEXT_FORMAT, TEXT_ARGS(response->model));
@@ -215,7 +216,7 @@ int report_response(struct report *report, const struct demo_data *data, const s
     return 0;
 }
 
-static int judge(const struct report *report, const double *scores, const struct demo_data *data,
+static int judge(const struct demo_report *report, const double *scores, const struct demo_data *data,
                  struct quality *quality, struct error *err)
 {
     const struct rows *rows = &report->rows;
@@ -232,7 +233,7 @@ static void print_quality(const char *name, const struct quality *quality)
            quality->interval.high, quality->log_loss);
 }
 
-static void print_counts(const struct report *report, const struct report_facts *facts)
+static void print_counts(const struct demo_report *report, const struct demo_report_facts *facts)
 {
     static const char *const rules[] = {"full",       "ratio",    "log_odds",   "probability", "fixed",
                                         "confidence", "patience", "calibrated", "auto"};
@@ -261,7 +262,7 @@ static void print_counts(const struct report *report, const struct report_facts 
                report->behind, report->first_leak);
 }
 
-static void print_speed(const struct report *report)
+static void print_speed(const struct demo_report *report)
 {
     printf("\n  exits      mean layer %.1f:", report->exit_layer_sum / (double)report->rows.count);
     for (size_t i = 0; i <= MAX_LAYERS; i++)
@@ -272,9 +273,9 @@ static void print_speed(const struct report *report)
            histogram_quantile(&report->latency, 0.99), report->plan_ms / (double)report->latency.count);
 }
 
-static int write_summary(const struct report *report, const struct report_facts *facts, const struct quality *model,
-                         const struct quality *item, const struct quality *item_user, const char *path,
-                         struct error *err)
+static int write_summary(const struct demo_report *report, const struct demo_report_facts *facts,
+                         const struct quality *model, const struct quality *item, const struct quality *item_user,
+                         const char *path, struct error *err)
 {
     json_t *summary = json_pack(
         "{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "events",
@@ -302,7 +303,8 @@ static int write_summary(const struct report *report, const struct report_facts 
     return result;
 }
 
-int report_print(struct report *report, const struct report_facts *facts, const char *path, struct error *err)
+int demo_report_print(struct demo_report *report, const struct demo_report_facts *facts, const char *path,
+                      struct error *err)
 {
     struct quality model, item, item_user;
     if (report->rows.count == 0 || report->latency.count == 0)
