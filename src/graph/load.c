@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "graph/grow.h"
 #include "graph/image.h"
+#include "graph/sort.h"
 #include "graph/state.h"
 
 enum {
@@ -149,47 +150,8 @@ static int load_pair(void *context, struct text key, struct text value, struct e
     return SCAN_GO_ON;
 }
 
-/* Sorting by one digit of a number, the lowest first, keeps the order of those before: after the last all is in order.
- */
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
-
-struct place {
-    uint64_t key;
-    uint32_t at; /* in the loaded edges */
-};
-
-static void sort_by_digit(const struct place *from, struct place *to, size_t count, unsigned shift)
-{
-    size_t starts[DIGITS + 1] = {0};
-    for (size_t i = 0; i < count; i++)
-        starts[(from[i].key >> shift & (DIGITS - 1)) + 1]++;
-    for (size_t digit = 0; digit < DIGITS; digit++)
-        starts[digit + 1] += starts[digit];
-    for (size_t i = 0; i < count; i++)
-        to[starts[from[i].key >> shift & (DIGITS - 1)]++] = from[i];
-}
-
-/* By key, stable; `other` is as large as `places`. Returns the one of the two that holds the result. */
-static struct place *sort_places(struct place *places, struct place *other, size_t count)
-{
-    uint64_t least = UINT64_MAX, most = 0;
-    for (size_t i = 0; i < count; i++) {
-        least = places[i].key < least ? places[i].key : least;
-        most = places[i].key > most ? places[i].key : most;
-    }
-    for (size_t i = 0; i < count; i++)
-        places[i].key -= least;
-    for (unsigned shift = 0; shift < 64 && count > 0 && (most - least) >> shift > 0; shift += DIGIT_BITS) {
-        sort_by_digit(places, other, count, shift);
-        struct place *sorted = other;
-        other = places;
-        places = sorted;
-    }
-    return places;
-}
-
 /* Whether the edges are in order of time as they came: they nearly always are. */
-static bool came_in_time(const struct loading *loading, const struct place *sorted)
+static bool came_in_time(const struct loading *loading, const struct sort_entry *sorted)
 {
     int64_t newest_ms = INT64_MIN;
     for (size_t i = 0; i < loading->count; i++) {
@@ -202,16 +164,17 @@ static bool came_in_time(const struct loading *loading, const struct place *sort
 }
 
 /* Oldest first, those of one time as they came. */
-static struct place *order_edges(const struct loading *loading, struct place *places, struct place *other)
+static struct sort_entry *order_edges(const struct loading *loading, struct sort_entry *places,
+                                      struct sort_entry *other)
 {
     for (size_t i = 0; i < loading->count; i++)
-        places[i] = (struct place){loading->edges[i].sequence, (uint32_t)i};
-    struct place *sorted = sort_places(places, other, loading->count);
+        places[i] = (struct sort_entry){loading->edges[i].sequence, (uint32_t)i};
+    struct sort_entry *sorted = sort_entries(places, other, loading->count);
     if (came_in_time(loading, sorted))
         return sorted;
     for (size_t i = 0; i < loading->count; i++)
         sorted[i].key = (uint64_t)loading->edges[sorted[i].at].edge.timestamp_ms;
-    return sort_places(sorted, sorted == places ? other : places, loading->count);
+    return sort_entries(sorted, sorted == places ? other : places, loading->count);
 }
 
 static int reserve_edges(struct loading *loading, struct error *err)
@@ -233,8 +196,8 @@ static int reserve_edges(struct loading *loading, struct error *err)
 
 static int place_edges(struct loading *loading, struct error *err)
 {
-    size_t size = (loading->count + 1) * sizeof(struct place);
-    struct place *places = malloc(size), *other = malloc(size);
+    size_t size = (loading->count + 1) * sizeof(struct sort_entry);
+    struct sort_entry *places = malloc(size), *other = malloc(size);
     int result = -1;
     if (places == NULL || other == NULL || loading->count > UINT32_MAX) {
         error_set(err, ERROR_FATAL, "out of memory while placing %zu edges", loading->count);
@@ -242,7 +205,7 @@ static int place_edges(struct loading *loading, struct error *err)
     }
     if (reserve_edges(loading, err) != 0)
         goto out;
-    const struct place *sorted = order_edges(loading, places, other);
+    const struct sort_entry *sorted = order_edges(loading, places, other);
     for (size_t i = 0; i < loading->count; i++) {
         if (i + AHEAD < loading->count) {
             const struct loaded_edge *ahead = &loading->edges[sorted[i + AHEAD].at];

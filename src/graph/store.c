@@ -299,19 +299,9 @@ void store_close(struct store *store)
         rocksdb_writeoptions_destroy(store->write);
     if (store->read != NULL)
         rocksdb_readoptions_destroy(store->read);
+    store_forget_changes(store);
     free(store->directory);
     *store = (struct store){0};
-}
-
-void store_put(struct store *store, enum family family, struct text key, struct text value)
-{
-    rocksdb_column_family_handle_t *handle = store->families[family];
-    rocksdb_writebatch_put_cf(store->batch, handle, key.data, key.size, value.data, value.size);
-}
-
-void store_delete(struct store *store, enum family family, struct text key)
-{
-    rocksdb_writebatch_delete_cf(store->batch, store->families[family], key.data, key.size);
 }
 
 static int refuse_closed(const struct store *store, struct error *err)
@@ -508,6 +498,8 @@ struct store_size store_size(const struct store *store, enum family family)
 
 int store_write(struct store *store, struct error *err)
 {
+    if (store_hand_over(store, err) != 0)
+        return -1;
     char *message = NULL;
     rocksdb_write(store->database, store->write, store->batch, &message);
     if (message != NULL) {

@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/sort.h"
 #include "graph/storage.h"
 
 enum family {
@@ -38,6 +39,16 @@ enum family {
 /* Bytes that a store holds in memory unless it is told otherwise. */
 enum { STORE_MEMORY = 128 << 20 };
 
+/* What is staged of a family, in the order in which it came. */
+struct store_changes {
+    struct buffer bytes; /* key and value of each */
+    struct store_change {
+        size_t at; /* in the bytes */
+        uint32_t key_size, value_size;
+    } * at;
+    size_t count, capacity;
+};
+
 struct store {
     char *directory;
     bool read_only;
@@ -47,7 +58,10 @@ struct store {
     bool present[FAMILY_COUNT];                             /* before it was opened */
     size_t memory;
     int compression;
-    rocksdb_writebatch_t *batch;
+    struct store_changes changes[FAMILY_COUNT];
+    struct sort_entry *sorted[2]; /* scratch */
+    size_t sorted_capacity[2];
+    rocksdb_writebatch_t *batch; /* what was staged when a write failed */
     rocksdb_writeoptions_t *write;
     rocksdb_readoptions_t *read;
 };
@@ -131,6 +145,10 @@ void store_bulk_begin(struct store_bulk *bulk, struct store *store, enum family 
 int store_bulk_put(struct store_bulk *bulk, struct text key, struct text value, struct error *err);
 int store_bulk_end(struct store_bulk *bulk, struct error *err);
 void store_bulk_abandon(struct store_bulk *bulk);
+
+/* Inside the store: what is staged goes into RocksDB's batch, in order of key, or into nothing. */
+int store_hand_over(struct store *store, struct error *err);
+void store_forget_changes(struct store *store);
 
 /* Inside the store: what tables of a family are written with; what RocksDB's message means, which is given back. */
 rocksdb_options_t *store_table_options(const struct store *store, enum family family);

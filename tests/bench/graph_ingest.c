@@ -1,8 +1,9 @@
 /*
  * Events a second from bytes to the graph, and those of the same keys, ids, counts and offsets written raw with the
- * same batches and options. The stream is cut into slices, each written by both, one after the other, the first to go
- * changing; before a slice is timed both stores have come to rest. In a round both begin with empty stores. What counts
- * is the median, over all slices, of the raw writer's time by the graph's.
+ * same batches and options, in the order of the events. (The graph puts its batches in order of key, which is why it
+ * may be the faster of both: store_batch.c.) The stream is cut into slices, each written by both, one after the other,
+ * the first to go changing; before a slice is timed both stores have come to rest. In a round both begin with empty
+ * stores. What counts is the median, over all slices, of the raw writer's time by the graph's.
  *
  * Flags: --directory --ratings | --users --item-count --events, --rounds --slices --no-push --verify --keep
  */

@@ -73,7 +73,7 @@ void raw_close(struct raw_writer *raw)
 static void put(struct store *store, enum family family, const void *key, size_t key_size, const void *value,
                 size_t size)
 {
-    store_put(store, family, (struct text){key, key_size}, (struct text){value, size});
+    rocksdb_writebatch_put_cf(store->batch, store->families[family], key, key_size, value, size);
 }
 
 static uint32_t number_of(struct store *store, uint32_t *given, uint32_t *count, char kind, uint32_t name)

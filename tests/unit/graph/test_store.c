@@ -6,8 +6,9 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "base/random.h"
 #include "graph/records.h"
-#include "graph/store.h"
+#include "graph/state.h"
 
 static void put_offset(struct fixture *fixture, const char *topic, int32_t partition, int64_t next_offset)
 {
@@ -31,6 +32,50 @@ static void offsets_are_those_of_the_committed_batch(void **state)
         assert_int_equal(graph_offset(fixture->graph, "items", 1), -1);
         fixture_reopen(fixture);
     }
+}
+
+/* Keys that only differ behind their first bytes, and some that are shorter. */
+static struct text some_key(size_t number, char *out, size_t size)
+{
+    int length = snprintf(out, size,
+                          number % 3 == 0   ? "k%zu"
+                          : number % 3 == 1 ? "same begin %zu"
+                                            : "%zu/and more",
+                          number);
+    return (struct text){out, (size_t)length};
+}
+
+static void of_many_changes_of_a_key_in_a_batch_the_last_one_counts(void **state)
+{
+    enum { KEYS = 60, CHANGES = 3000 };
+    struct fixture *fixture = *state;
+    struct store *store = &fixture->graph->store;
+    struct error err;
+    struct random random = {7};
+    int last[KEYS] = {0}; /* 0: not there */
+    char key[32], value[16];
+    for (int change = 1; change <= CHANGES; change++) {
+        size_t number = (size_t)random_below(&random, KEYS);
+        bool put = random_below(&random, 3) > 0;
+        snprintf(value, sizeof value, "%d", change);
+        if (put)
+            store_put(store, FAMILY_USERS, some_key(number, key, sizeof key), text_of(value));
+        else
+            store_delete(store, FAMILY_USERS, some_key(number, key, sizeof key));
+        last[number] = put ? change : 0;
+        if (change % 1000 == 0)
+            check(store_write(store, &err), &err);
+    }
+    struct buffer read = {0};
+    for (size_t number = 0; number < KEYS; number++) {
+        bool found;
+        check(store_get(store, FAMILY_USERS, some_key(number, key, sizeof key), &read, &found, &err), &err);
+        assert_int_equal(found, last[number] > 0);
+        snprintf(value, sizeof value, "%d", last[number]);
+        if (found)
+            assert_string_equal(buffer_string(&read), value);
+    }
+    buffer_free(&read);
 }
 
 static bool append_letter(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
@@ -455,6 +500,7 @@ int main(int count, char **arguments)
 #define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         PROMISE(offsets_are_those_of_the_committed_batch),
+        PROMISE(of_many_changes_of_a_key_in_a_batch_the_last_one_counts),
         PROMISE(dead_letters_wait_in_the_outbox_in_key_order),
         PROMISE(a_visit_of_the_outbox_can_stop),
         PROMISE(a_store_in_use_is_refused_with_what_to_do),
