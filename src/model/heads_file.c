@@ -244,7 +244,15 @@ static void write_id(struct heads *heads, const struct gguf *file, const char *s
     snprintf(heads->id, sizeof heads->id, TEXT_FORMAT ":%s", TEXT_ARGS(name), set);
 }
 
-/* A text key that may be missing. */
+static bool is_printable(struct text text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if ((uint8_t)text.data[i] < ' ' || text.data[i] == 0x7f)
+            return false;
+    return text_is_utf8(text);
+}
+
+/* A text key that may be missing. It comes to stand in logs. */
 static int read_text(const struct gguf *file, const char *key, char *out, size_t size, struct error *err)
 {
     struct text value;
@@ -253,8 +261,8 @@ static int read_text(const struct gguf *file, const char *key, char *out, size_t
         return 0;
     if (gguf_text(file, key, &value, err) != 0)
         return -1;
-    if (value.size >= size || !text_is_utf8(value))
-        return gguf_fail(file, err, "key %s: no UTF-8 text of less than %zu bytes", key, size);
+    if (value.size >= size || !is_printable(value))
+        return gguf_fail(file, err, "key %s: no UTF-8 text of one line and less than %zu bytes", key, size);
     if (value.size > 0)
         memcpy(out, value.data, value.size);
     out[value.size] = '\0';

@@ -1,4 +1,4 @@
-/* Any bytes as a model file, as a vocabulary and as an adapter: an error that names the file, or something sound. */
+/* Any bytes as model, vocabulary, adapter and heads: an error that names the file, or something sound. */
 #include <stdlib.h>
 
 #include "model/heads.h"
@@ -62,6 +62,25 @@ static void use_model(const struct gguf *gguf)
     model_free(&model);
 }
 
+static void use_heads(const struct gguf *gguf)
+{
+    enum { MOST = 4 };
+    char sets[MOST][HEADS_SET_SIZE];
+    float features[HEADS_MAX_FEATURES] = {0};
+    struct heads_origin origin;
+    struct heads heads;
+    struct error err;
+    size_t count = heads_sets(gguf, sets, MOST);
+    for (size_t i = 0; i < count; i++) {
+        if (!fine(heads_load(&heads, &origin, gguf, sets[i], NULL, &err), &err))
+            continue;
+        must(heads.count > 0 && heads.exits[0].first >= 1);
+        for (size_t e = 0; e < heads.count; e++)
+            head_evidence_logit(&heads, &heads.exits[e], features);
+        heads_free(&heads);
+    }
+}
+
 static void use_tokenizer(const struct gguf *gguf)
 {
     static const char text[] = "User: liked Heat (1995)\n\n  \xe2\x96\x81\xc3\xa9'LL 12345 <s>\xff!";
@@ -114,6 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         return 0;
     read_file(gguf);
     use_model(gguf);
+    use_heads(gguf);
     use_tokenizer(gguf);
     use_adapter(gguf);
     gguf_close(gguf);
