@@ -14,6 +14,8 @@ int command_produce(int argc, char **argv);
 int command_consume(int argc, char **argv);
 int command_broker(int argc, char **argv);
 int command_demo(int argc, char **argv);
+int command_replay(int argc, char **argv);
+int command_export(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_inspect(int argc, char **argv);

@@ -156,8 +156,7 @@ static const char *absolute(const char *path)
     return path != NULL && *path == '/' ? path : NULL;
 }
 
-/* engine.weights_cache, or headrace's place among the caches, put into `path`; NULL: none. */
-static const char *find_weights_cache(const struct config *config, char path[PATH_MAX])
+const char *setup_cache(const struct config *config, char path[PATH_MAX])
 {
     const char *given = config_text(config, "engine.weights_cache");
     const char *cache = absolute(getenv("XDG_CACHE_HOME")), *home = absolute(getenv("HOME"));
@@ -171,27 +170,27 @@ static const char *find_weights_cache(const struct config *config, char path[PAT
         length = snprintf(path, PATH_MAX, "%s/.cache/headrace", home);
     if (length >= 0 && length < PATH_MAX)
         return path;
-    log_info("cmd", "packed weights are not kept for the next start: neither HOME nor XDG_CACHE_HOME names a "
-                    "directory; engine.weights_cache can");
+    log_info("cmd", "nothing is kept for the next start: neither HOME nor XDG_CACHE_HOME names a directory; "
+                    "engine.weights_cache can");
     return NULL;
 }
 
-static size_t engine_threads(const struct config *config)
+size_t setup_threads(const struct config *config)
 {
     int64_t threads = config_integer(config, "engine.threads");
     return (size_t)(threads == 0 ? sysconf(_SC_NPROCESSORS_ONLN) : threads);
 }
 
-static int create_engine(const struct config *config, struct answering *answering, struct error *err)
+int setup_engine(const struct config *config, struct answering *answering, struct error *err)
 {
     char weights_cache[PATH_MAX];
     struct engine_settings settings = {
         .rule = answering->rule,
-        .threads = engine_threads(config),
+        .threads = setup_threads(config),
         .mode = (enum engine_mode)config_choice(config, "engine.mode"),
         .cpu = (enum engine_cpu)config_choice(config, "engine.cpu"),
         .prefix_cache_bytes = (size_t)config_integer(config, "engine.prefix_cache") << 20,
-        .weights_cache = find_weights_cache(config, weights_cache),
+        .weights_cache = setup_cache(config, weights_cache),
     };
     if (settings.weights_cache != NULL) /* else nobody needs to read the whole file */
         settings.model_hash = gguf_hash(answering->gguf);
@@ -215,7 +214,7 @@ int setup_answering(const struct config *config, struct answering *answering, st
     *answering = (struct answering){.model_id = "none"};
 
     if ((computes && setup_prompt(config, answering, err) != 0) || setup_heads(config, answering, err) != 0 ||
-        (computes && create_engine(config, answering, err) != 0)) {
+        (computes && setup_engine(config, answering, err) != 0)) {
         setup_answering_close(answering);
         return -1;
     }
@@ -224,7 +223,7 @@ int setup_answering(const struct config *config, struct answering *answering, st
     compare_modes(answering);
     log_info("cmd", "model %s, %zu layers, heads %s, exit rule %s, %zu threads, loaded in %.2f s", answering->model_id,
              answering->model.layer_count, answering->heads.id, setup_rule_name(answering->rule.kind),
-             engine_threads(config), clock_since_ms(start_ns) / 1000);
+             setup_threads(config), clock_since_ms(start_ns) / 1000);
     return 0;
 }
 

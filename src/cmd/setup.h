@@ -6,6 +6,7 @@
 #ifndef HEADRACE_CMD_SETUP_H
 #define HEADRACE_CMD_SETUP_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include "base/error.h"
@@ -84,6 +85,15 @@ int setup_prompt(const struct config *config, struct answering *answering, struc
  * errors, another template is logged.
  */
 int setup_heads(const struct config *config, struct answering *answering, struct error *err);
+
+/* An engine for the model with answering's heads and rule. */
+int setup_engine(const struct config *config, struct answering *answering, struct error *err);
+
+/* engine.weights_cache, or headrace's place among the user's caches, put into `path`; NULL: nothing is to be kept. */
+const char *setup_cache(const struct config *config, char path[PATH_MAX]);
+
+/* engine.threads, 0 made out. */
+size_t setup_threads(const struct config *config);
 
 /* As exit.rule spells it. */
 const char *setup_rule_name(enum exit_rule_kind kind);

@@ -22,6 +22,7 @@ const struct config_section config_sections[] = {
     {"heads", "What makes a probability of a hidden state"},
     {"exit", "When an answer is final before the last layer. Rule auto: calibrated if the heads have thresholds, else full"},
     {"score", "Requests and answers"},
+    {"replay", "Logged traffic once more: replay, export, train heads"},
     {"log", "What is written to standard error"},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -146,6 +147,9 @@ const struct config_option config_options[] = {
     INTEGER("score.max_history", "200", "Events of an inline history; more is an error of the request", 0, 10000),
     FLAG("score.explain", "false", "Whether requests may ask for an explanation"),
     INTEGER("score.drain_ms", "10000", "After SIGTERM: how long unfinished requests may take", 0, 3600000),
+
+    INTEGER("replay.label_window", "3600",
+            "Seconds after a request in which a click on a candidate is its label; none by then is a no", 0, 31536000),
 
     CHOICE("log.level", "info", "Least level that is written", "debug", "info", "warn", "error"),
     CHOICE("log.format", "human", "Lines for people, or a JSON object a line", "human", "json"),

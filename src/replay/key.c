@@ -72,7 +72,9 @@ int replay_key(struct replay_log *log, const struct replay_settings *settings, c
     put_text(&out, model->model_id);
     put_text(&out, model->model_hash);
     put_text(&out, model->template_hash);
-    put_text(&out, model->engine == NULL ? NULL : engine_arithmetic(model->engine));
+    put_text(&out,
+             model->arithmetic != NULL || model->engine == NULL ? model->arithmetic : engine_arithmetic(model->engine));
+    put_text(&out, HEADRACE_VERSION);
     for (size_t i = 0; i < model->set_count; i++)
         put_heads(&out, &model->sets[i]);
     int result = buffer_check(&out, "naming a trajectory", err);

@@ -119,6 +119,7 @@ struct replay_model {
     const struct replay_heads *sets; /* whose logits are wanted; exit 0 is taken from the first that has one */
     size_t set_count;
     const char *model_id, *model_hash, *heads_id, *template_hash; /* NULL where there is none */
+    const char *arithmetic; /* for the key, where the engine may not be there yet; NULL: the engine's */
     /*
      * NULL, or gets the hidden states of each row that ran, in order of rows: (N, width), the last token's residual
      * stream after each layer. `row` is its place in the trajectory, whose row is complete.
@@ -139,7 +140,10 @@ struct replay_model {
 int replay_collect(struct replay_log *log, const struct replay_settings *settings, const struct replay_model *model,
                    struct trajectory *trajectory, struct replay_totals *totals, struct error *err);
 
-/* 16 hex digits and a NUL over all that a trajectory depends on. The log is put into order. */
+/*
+ * 16 hex digits and a NUL over all that a trajectory depends on; that it is made on another kind of processor is not
+ * among it. The log is put into order; the engine is not looked at.
+ */
 int replay_key(struct replay_log *log, const struct replay_settings *settings, const struct replay_model *model,
                char key[17], struct error *err);
 

@@ -15,9 +15,16 @@ enum { SHOWN_ERRORS = 10 };
 struct replay_log *replay_log_create(void)
 {
     struct replay_log *log = calloc(1, sizeof *log);
-    if (log != NULL)
-        arena_init(&log->arena, 0);
+    if (log == NULL)
+        return NULL;
+    arena_init(&log->arena, 0);
+    log->range = (struct source_range){.from = INT64_MIN, .to = INT64_MAX};
     return log;
+}
+
+void replay_log_set_range(struct replay_log *log, const struct source_range *range)
+{
+    log->range = *range;
 }
 
 void replay_log_destroy(struct replay_log *log)
@@ -67,6 +74,11 @@ int64_t source_message_time(enum source_topic topic, const void *message)
                                         : 0;
 }
 
+static bool is_timed(const struct source_message *message)
+{
+    return message->topic == SOURCE_INTERACTIONS || message->topic == SOURCE_REQUESTS;
+}
+
 int replay_log_read_file(struct replay_log *log, const struct event_file_settings *settings,
                          const volatile sig_atomic_t *interrupted, struct error *err)
 {
@@ -92,7 +104,8 @@ int replay_log_read_file(struct replay_log *log, const struct event_file_setting
             continue;
         message.message = record;
         message.timestamp_ms = source_message_time((enum source_topic)message.topic, record);
-        if (replay_log_add(log, &message, err) != 0) {
+        bool in_range = message.timestamp_ms >= log->range.from && message.timestamp_ms < log->range.to;
+        if ((in_range || !is_timed(&message)) && replay_log_add(log, &message, err) != 0) {
             found = -1;
             break;
         }
@@ -100,11 +113,6 @@ int replay_log_read_file(struct replay_log *log, const struct event_file_setting
     }
     event_file_close(file);
     return found;
-}
-
-static bool is_timed(const struct source_message *message)
-{
-    return message->topic == SOURCE_INTERACTIONS || message->topic == SOURCE_REQUESTS;
 }
 
 static int compare(int64_t a, int64_t b)

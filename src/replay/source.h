@@ -40,6 +40,16 @@ struct replay_log;
 struct replay_log *replay_log_create(void);
 void replay_log_destroy(struct replay_log *log);
 
+/* Which messages are read, [from, to), of interactions and requests; of items and users all are. */
+struct source_range {
+    bool by_offset;
+    int64_t from, to; /* ms since 1970, or offsets; INT64_MIN and INT64_MAX: the beginning, what is there now */
+};
+
+/* For what is read from then on: files go by their messages' own times, topics by the records' times, or by offset in
+ * every partition. */
+void replay_log_set_range(struct replay_log *log, const struct source_range *range);
+
 /*
  * Adds a file's messages; its type says which topic they stand for. Lines that cannot be read are named in our log, the
  * first ten of a file, and counted.
@@ -47,19 +57,12 @@ void replay_log_destroy(struct replay_log *log);
 int replay_log_read_file(struct replay_log *log, const struct event_file_settings *file,
                          const volatile sig_atomic_t *interrupted, struct error *err);
 
-/* Where a topic's messages begin and end: by time (ms since 1970, the record's) or by offset in every partition. */
-struct source_range {
-    bool by_offset;
-    int64_t from, to; /* [from, to); INT64_MIN and INT64_MAX: the beginning, what is there now */
-};
-
 /*
  * Adds a topic's messages, by assigned partitions: no group is joined and nothing committed. The client must say
- * enable.partition.eof. Items and users are wanted from their beginning. A topic that is not there is an error.
+ * enable.partition.eof. A topic that is not there is an error.
  */
 int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char *name, enum source_topic topic,
-                          const struct source_range *range, const volatile sig_atomic_t *interrupted,
-                          struct error *err);
+                          const volatile sig_atomic_t *interrupted, struct error *err);
 
 /* All messages in order. Call it when everything is added. ERROR_FATAL: no memory. */
 int replay_log_order(struct replay_log *log, struct error *err);

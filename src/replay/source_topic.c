@@ -40,15 +40,18 @@ static int offset_of_time(struct reading_topic *reading, int32_t partition, int6
 }
 
 /* Where to begin and end in a partition. */
-static int place_range(struct reading_topic *reading, int32_t partition, const struct source_range *range,
-                       struct error *err)
+static int place_range(struct reading_topic *reading, int32_t partition, struct error *err)
 {
+    const struct source_range *range = &reading->log->range;
     int64_t low, high, from = range->from, to = range->to;
     rd_kafka_resp_err_t code =
         rd_kafka_query_watermark_offsets(reading->client, reading->name, partition, &low, &high, QUERY_MS);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return fail(reading, "asking for the offsets of", code, err);
-    if (!range->by_offset) {
+    if (reading->topic == SOURCE_ITEMS || reading->topic == SOURCE_USERS) {
+        from = low;
+        to = high;
+    } else if (!range->by_offset) {
         if (from != INT64_MIN && offset_of_time(reading, partition, from, &from, err) != 0)
             return -1;
         if (to != INT64_MAX && offset_of_time(reading, partition, to, &to, err) != 0)
@@ -70,7 +73,7 @@ static int place_range(struct reading_topic *reading, int32_t partition, const s
     return 0;
 }
 
-static int assign(struct reading_topic *reading, const struct source_range *range, struct error *err)
+static int assign(struct reading_topic *reading, struct error *err)
 {
     int32_t count;
     if (kafka_partition_count(reading->client, reading->name, METADATA_MS, &count, err) != 0)
@@ -83,7 +86,7 @@ static int assign(struct reading_topic *reading, const struct source_range *rang
         return error_set(err, ERROR_FATAL, "out of memory while reading %s", reading->name);
     for (int32_t i = 0; i < count; i++) {
         rd_kafka_topic_partition_list_add(reading->partitions, reading->name, i);
-        if (place_range(reading, i, range, err) != 0)
+        if (place_range(reading, i, err) != 0)
             return -1;
     }
     rd_kafka_resp_err_t code = rd_kafka_assign(reading->client, reading->partitions);
@@ -190,12 +193,12 @@ static int read_all(struct reading_topic *reading, const volatile sig_atomic_t *
 }
 
 int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char *name, enum source_topic topic,
-                          const struct source_range *range, const volatile sig_atomic_t *interrupted, struct error *err)
+                          const volatile sig_atomic_t *interrupted, struct error *err)
 {
     struct reading_topic reading = {.log = log, .client = client, .name = name, .topic = topic};
     int result = log->codec == NULL ? codec_create(&log->codec, err) : 0;
     if (result == 0)
-        result = assign(&reading, range, err);
+        result = assign(&reading, err);
     if (result == 0)
         result = read_all(&reading, interrupted, err);
     rd_kafka_assign(client, NULL);
