@@ -149,7 +149,7 @@ const struct config_option config_options[] = {
     INTEGER("score.drain_ms", "10000", "After SIGTERM: how long unfinished requests may take", 0, 3600000),
 
     INTEGER("replay.label_window", "3600",
-            "Seconds after a request in which a click on a candidate is its label; none by then is a no", 0, 31536000),
+            "Seconds after a request in which a click is its label; none by then is a no", 0, 31536000),
 
     CHOICE("log.level", "info", "Least level that is written", "debug", "info", "warn", "error"),
     CHOICE("log.format", "human", "Lines for people, or a JSON object a line", "human", "json"),
