@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 
-enum { MAX_FLAGS = 32, HELP_COLUMN = 26 };
+enum { MAX_FLAGS = 64, HELP_COLUMN = 26 };
 
 static void print_help(const struct usage *usage)
 {

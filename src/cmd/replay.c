@@ -20,7 +20,9 @@ static const double default_max_loss = 0.002;
 struct asked {
     struct logged_flags logged;
     const char *html, *json, *csv, *checkpoint;
-    bool fresh, compare;
+    const char *choose;
+    bool fresh, compare, matrix;
+    int64_t measured_rows; /* 0: nothing is measured */
     double max_loss, l2, tolerance;
 };
 
@@ -29,7 +31,9 @@ struct job {
     struct config *config;
     struct logged logged;
     struct replay_answerer answerer;
-    struct trajectory trajectory;
+    struct replay_making making;
+    struct replay_runs *runs;
+    struct replay_speeds speeds;
     int64_t start_ms, start_ns;
     struct report_fact facts[MOST_FACTS];
     char values[MOST_FACTS][FACT_SIZE];
@@ -60,7 +64,7 @@ static void add_fact(struct job *job, const char *name, const char *format, ...)
 
 static void gather_facts(struct job *job, const char *protocol)
 {
-    const struct trajectory *trajectory = &job->trajectory;
+    const struct trajectory *trajectory = &job->runs->trajectories[0];
     const struct logged_flags *logged = &job->asked->logged;
     size_t messages;
     (void)replay_log_messages(job->logged.log, &messages);
@@ -118,15 +122,11 @@ static int write_files(const struct job *job, const struct report *report, const
     return write_file(report, report_put_csv, asked->csv, suffix, err);
 }
 
-static int report(struct job *job, const char *protocol, const char *suffix, struct error *err)
+static int make_report(struct job *job, const char *protocol, struct report **made, struct error *err)
 {
     char times[128], when[32], title[64];
-    struct report *made;
     struct report_set sets[REPLAY_SETS];
     struct replay_thresholds thresholds;
-    const struct report_run run = {.name = "replay",
-                                   .retrieves = job->logged.settings.plan.similar_mode != SIMILAR_NONE,
-                                   .trajectory = &job->trajectory};
     gather_facts(job, protocol);
     replay_report_sets(&job->answerer, &thresholds, sets);
     clock_format(job->start_ms, when);
@@ -134,21 +134,41 @@ static int report(struct job *job, const char *protocol, const char *suffix, str
     snprintf(title, sizeof title, "Replay, %s", protocol);
     const struct report_settings settings = {
         .title = title,
-        .runs = &run,
-        .run_count = 1,
+        .runs = job->runs->runs,
+        .run_count = job->runs->count,
         .sets = sets,
         .set_count = job->answerer.count,
         .max_loss = job->asked->max_loss,
         .l2 = job->asked->l2,
         .rounds = ROUNDS,
         .seed = (uint64_t)job->asked->logged.seed,
+        .speeds = job->speeds.speeds,
+        .speed_count = job->speeds.count,
         .facts = job->facts,
         .fact_count = job->fact_count,
         .times = times,
     };
-    if (report_create(&made, &settings, err) != 0)
+    return report_create(made, &settings, err);
+}
+
+/* Speed is measured at the operating point, which the report knows, and then stands in the report. */
+static int report(struct job *job, const char *protocol, const char *suffix, struct error *err)
+{
+    bool chooses = job->asked->choose != NULL && *suffix == '\0';
+    struct report *made;
+    if (make_report(job, protocol, &made, err) != 0)
         return -1;
-    int result = write_files(job, made, suffix, err);
+    int result = 0;
+    if (job->asked->measured_rows > 0 && job->speeds.count == 0) {
+        result =
+            replay_measure(&job->making, chooses ? made : NULL, (size_t)job->asked->measured_rows, &job->speeds, err);
+        report_destroy(made);
+        if (result != 0 || make_report(job, protocol, &made, err) != 0)
+            return -1;
+    }
+    result = write_files(job, made, suffix, err);
+    if (result == 0 && chooses)
+        result = replay_choose(&job->answerer, made, job->asked->max_loss, err);
     report_destroy(made);
     return result;
 }
@@ -158,30 +178,32 @@ static int report_paper(struct job *job, struct error *err)
 {
     struct split split = job->logged.settings.split;
     split.protocol = SPLIT_PAPER;
-    if (split_rows(job->trajectory.rows, job->trajectory.count, &split, err) != 0)
-        return -1;
+    for (size_t i = 0; i < job->runs->count; i++)
+        if (split_rows(job->runs->trajectories[i].rows, job->runs->trajectories[i].count, &split, err) != 0)
+            return -1;
     return report(job, "paper", "-paper", err);
 }
 
 static int run_job(struct job *job, struct error *err)
 {
-    struct replay_making making = {.answerer = &job->answerer,
-                                   .logged = &job->logged,
-                                   .checkpoint = job->asked->checkpoint,
-                                   .fresh = job->asked->fresh};
-    bool both;
+    job->making = (struct replay_making){.answerer = &job->answerer,
+                                         .logged = &job->logged,
+                                         .checkpoint = job->asked->checkpoint,
+                                         .fresh = job->asked->fresh};
+    job->runs = calloc(1, sizeof *job->runs);
+    if (job->runs == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory");
     if (logged_open(&job->logged, &job->asked->logged, job->config, &interrupted, err) != 0 ||
         replay_answerer_open(&job->answerer, job->config, err) != 0)
         return -1;
-    both = job->logged.settings.both_protocols;
     /* The baselines learn from the evidence of the rows that train; the model answers the others. */
     job->logged.settings.parts = 1u << TRAJECTORY_CALIBRATE | 1u << TRAJECTORY_TEST;
-    if (replay_make(&making, &job->trajectory, err) != 0)
+    if (replay_make_runs(&job->making, job->asked->matrix, job->runs, err) != 0)
         return -1;
     const char *protocol = job->logged.settings.split.protocol == SPLIT_PAPER ? "paper" : "chronological";
     if (report(job, protocol, "", err) != 0)
         return -1;
-    return both ? report_paper(job, err) : 0;
+    return job->logged.settings.both_protocols ? report_paper(job, err) : 0;
 }
 
 static int compare(const struct usage *usage, const struct asked *asked, char **operands, int count)
@@ -201,6 +223,21 @@ static int compare(const struct usage *usage, const struct asked *asked, char **
     return EXIT_USAGE;
 }
 
+/* "max_loss=0.002" */
+static int check_choice(const struct usage *usage, struct asked *asked)
+{
+    static const char name[] = "max_loss=";
+    char *end;
+    if (asked->choose == NULL)
+        return EXIT_FINE;
+    if (strncmp(asked->choose, name, sizeof name - 1) != 0)
+        return flags_wrong(usage, "--choose: \"%s\" is not max_loss=X", asked->choose);
+    asked->max_loss = strtod(asked->choose + sizeof name - 1, &end);
+    if (*end != '\0' || end == asked->choose + sizeof name - 1 || !(asked->max_loss >= 0 && asked->max_loss <= 1))
+        return flags_wrong(usage, "--choose: \"%s\": X is a loss from 0 to 1", asked->choose);
+    return EXIT_FINE;
+}
+
 static int replay(struct asked *asked, struct config_flags *config_flags)
 {
     struct job job = {.asked = asked, .start_ms = clock_wall_ms(), .start_ns = clock_monotonic_ns()};
@@ -212,7 +249,9 @@ static int replay(struct asked *asked, struct config_flags *config_flags)
     signal(SIGTERM, on_interrupt);
     if (run_job(&job, &err) != 0)
         code = setup_failed("replay", &err);
-    trajectory_free(&job.trajectory);
+    if (job.runs != NULL)
+        replay_runs_free(job.runs);
+    free(job.runs);
     replay_answerer_close(&job.answerer);
     logged_close(&job.logged);
     config_destroy(job.config);
@@ -235,6 +274,11 @@ int command_replay(int argc, char **argv)
         {"report", "FILE.html", FLAG_TEXT, &asked.html, "the report as one page"},
         {"json", "FILE", FLAG_TEXT, &asked.json, "all figures, and each test row's answers"},
         {"csv", "FILE", FLAG_TEXT, &asked.csv, "a line a scorer (default: on standard output, without any file)"},
+        {"matrix", NULL, FLAG_SWITCH, &asked.matrix,
+         "retrieval, embeddings' layers and similar users crossed; a run of the model each"},
+        {"choose", "max_loss=X", FLAG_TEXT, &asked.choose,
+         "the cheapest point within X of the reference's log loss, into heads.path's file (0.002)"},
+        {"measure", "ROWS", FLAG_NUMBER, &asked.measured_rows, "candidates a second on so many test rows"},
         {"l2", "X", FLAG_DECIMAL, &asked.l2, "penalty of the regression on the evidence (default 1)"},
         {"compare", NULL, FLAG_SWITCH, &asked.compare, "A.json B.json: exit code 1 where B is worse"},
         {"tolerance", "X", FLAG_DECIMAL, &asked.tolerance, "AUC or log loss that may be lost (default 0)"},
@@ -264,6 +308,8 @@ int command_replay(int argc, char **argv)
     } else {
         code = operand < argc ? flags_wrong(&usage, "\"%s\": only --compare takes files so", argv[operand])
                               : logged_check(&usage, &asked.logged);
+        if (code == EXIT_FINE)
+            code = check_choice(&usage, &asked);
         if (code == EXIT_FINE)
             code = replay(&asked, &config_flags);
         else

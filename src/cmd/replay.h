@@ -55,4 +55,42 @@ struct replay_making {
  */
 int replay_make(struct replay_making *making, struct trajectory *trajectory, struct error *err);
 
+/*
+ * Each set's operating point on standard output, and into heads.path's file where thresholds can tell it (the rule
+ * `calibrated`). A set without one keeps what it has.
+ */
+int replay_choose(const struct replay_answerer *answerer, const struct report *report, double max_loss,
+                  struct error *err);
+
+enum { REPLAY_SPEEDS = 4 * REPLAY_SETS };
+
+struct replay_speeds {
+    struct report_speed speeds[REPLAY_SPEEDS];
+    char names[REPLAY_SPEEDS][64];
+    size_t count;
+};
+
+/*
+ * Runs the engine on the first `rows` rows of the test part, a call a request as the worker does, for each set at full
+ * depth, at its reference depth, under the rule that it is served with and, where `report` is not NULL, at its
+ * operating point; prints candidates a second. Rows that exit 0 settles count and cost no layer.
+ */
+int replay_measure(struct replay_making *making, const struct report *report, size_t rows, struct replay_speeds *speeds,
+                   struct error *err);
+
+enum { REPLAY_RUNS = 64 };
+
+/* Settings of the prompts, each with its trajectory. */
+struct replay_runs {
+    struct report_run runs[REPLAY_RUNS];
+    struct trajectory trajectories[REPLAY_RUNS];
+    char names[REPLAY_RUNS][48];
+    size_t count;
+};
+
+/* The settings as they are; with `matrix` also retrieval none, candidate and global, embeddings mean, final and
+ * weighted, 1 to 6 similar users, all crossed. On failure what is there is still to be freed. */
+int replay_make_runs(struct replay_making *making, bool matrix, struct replay_runs *runs, struct error *err);
+void replay_runs_free(struct replay_runs *runs);
+
 #endif

@@ -123,4 +123,12 @@ void heads_put(struct gguf_writer *writer, const char *set, const struct heads *
 /* `exit` 0: of the set as a whole. */
 void heads_put_number(struct gguf_writer *writer, const char *set, size_t exit, const char *name, double value);
 
+/*
+ * Writes new thresholds into a file: leave[0] is exit 0's, which counts where the file has one, leave[1 + i] that of
+ * the exit at layers[i]; the set's other exits let nobody leave, the last one excepted. Nothing else of the file
+ * changes, and it is replaced whole. ERROR_FATAL where the file has no such set or exit.
+ */
+int heads_write_leave(const char *path, const char *set, const size_t *layers, const float *leave, size_t count,
+                      struct error *err);
+
 #endif

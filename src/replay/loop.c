@@ -336,8 +336,11 @@ static int replay(struct run *run, struct error *err)
             continue; /* its events are learned before the next one that is not */
         if (run->settings->speed > 0)
             keep_pace(run, request->timestamp_ms);
-        if (learn_until(run, request->timestamp_ms, err) != 0 || visit(run, number, err) != 0)
+        if (learn_until(run, request->timestamp_ms, err) != 0)
             return -1;
+        int enough = visit(run, number, err);
+        if (enough != 0)
+            return enough < 0 ? -1 : 0;
     }
     /* Nobody sees a temporary graph any more. */
     return run->settings->graph.directory != NULL ? learn_until(run, run->settings->to_ms, err) : 0;

@@ -91,6 +91,7 @@ struct replay_request {
 
 struct replay_visitor {
     void *context;
+    /* 0: go on; 1: enough, the replay ends well; -1: it fails. */
     int (*request)(void *context, const struct replay_request *request, struct error *err);
 };
 

@@ -85,6 +85,19 @@ def test_a_second_replay_knows_the_answers_and_reports_the_same(tmp_path):
     run(tmp_path, "replay", "--compare", str(one), str(other))
 
 
+def test_settings_are_crossed_and_the_operating_point_is_measured(tmp_path):
+    files = write_files(tmp_path, ratings())
+    table, report = tmp_path / "matrix.csv", tmp_path / "matrix.json"
+    out, _ = run(tmp_path, "replay", *files, "--split", "5:2:3", "--matrix", "--measure", "20", "--choose", "max_loss=0.02",
+                 "--csv", str(table), "--json", str(report))
+    lines = table.read_text()
+    for setting in ("candidate 4, mean", "none, final", "global 6, weighted", "candidate 1, mean"):
+        assert f'"{setting}"' in lines
+    assert "text, full depth: " in out and " candidates/s" in out
+    assert "text, max_loss 0.02: " in out
+    assert len(list((tmp_path / "cache/trajectories").iterdir())) == 3 + 2 * 18
+
+
 def test_base_vectors_trained_on_the_future_fail_the_run(tmp_path):
     files = write_files(tmp_path, ratings())
     vectors = tmp_path / "vectors.gguf"
