@@ -68,6 +68,27 @@ def test_every_request_gets_one_answer_with_its_candidates_in_order(world, schem
     assert len(world.run("consume", "scores").splitlines()) == 60
 
 
+def test_the_worker_tells_of_its_shadow_and_of_what_became_of_its_answers(world, schemas):
+    fill(world, schemas)
+    worker = world.worker("exit.shadow=1")
+    ready(world, worker)
+    producer = world.producer()
+    for number in range(10):
+        producer.produce("score-requests", key="u1", value=request(schemas, number))
+    assert producer.flush(30) == 0
+    assert len(world.consume("scores", 10)) == 10
+    for number in range(12):  # the last two name requests that nobody made
+        producer.produce("interactions", key="u1", value=schemas["Interaction"].encode({
+            "user_id": "u1", "item_id": "1", "timestamp": EARLY + 2_000_000 + number, "kind": "rating", "value": 5.0,
+            "label": None, "request_id": f"r{number}"}))
+    assert producer.flush(30) == 0
+    wait_for("the events", lambda: world.applied("interactions") == 92)
+    world.stop(worker)
+    log = world.log(worker)
+    assert "on average, over 20 candidates" in log
+    assert "feedback of the last hour: 10 answers joined" in log and "liked 1.0000" in log
+
+
 def test_a_killed_worker_loses_no_request(world, schemas):
     fill(world, schemas)
     producer = world.producer()
