@@ -11,7 +11,6 @@
 
 enum {
     HUGE_PAGE = 2 << 20,
-    SMALL_PAGE = 4096,
 
     /* A hub that has shrunk so far is none any more; well below HUB_DEGREE, or one at the border would go to and fro.
      */
@@ -77,16 +76,11 @@ static int reserve(void *items, size_t *capacity, size_t count, size_t item_size
     return 0;
 }
 
-static size_t row_size(const struct embedding *embedding)
-{
-    return 2 * embedding->settings.layers * embedding->settings.dimension * sizeof(int32_t);
-}
-
 static int add_chunk(struct embedding *embedding)
 {
     if (reserve(&embedding->chunks, &embedding->chunk_capacity, embedding->chunk_count + 1, sizeof(int32_t *)) != 0)
         return -1;
-    size_t size = row_size(embedding) << embedding->chunk_bits;
+    size_t size = chunk_size(embedding);
     int32_t *chunk = aligned_alloc(HUGE_PAGE, size);
     if (chunk == NULL)
         return -1;
@@ -140,28 +134,6 @@ int embedding_reserve_nodes(struct embedding *embedding, size_t count)
     if (reserve_looks(embedding, count) != 0)
         return -1;
     return embedding->changed == NULL ? 0 : reserve_changed(embedding);
-}
-
-/* The first touch of a page has the system clear it: a second for a gigabyte, and often more. */
-static void touch_chunk(void *job, size_t index, size_t worker)
-{
-    (void)worker;
-    const struct embedding *embedding = job;
-    volatile char *bytes = (volatile char *)embedding->chunks[index];
-    size_t size = row_size(embedding) << embedding->chunk_bits;
-    for (size_t at = 0; at < size; at += SMALL_PAGE)
-        bytes[at] = 0;
-}
-
-int embedding_reserve(struct embedding *embedding, size_t nodes, struct pool *pool, struct error *err)
-{
-    if (embedding->node_count > 0)
-        return error_set(err, ERROR_FATAL, "embeddings: room for %zu nodes is reserved too late", nodes);
-    if (embedding_reserve_nodes(embedding, nodes) != 0)
-        return error_set(err, ERROR_FATAL, "out of memory for the embeddings of %zu nodes", nodes);
-    if (pool != NULL)
-        pool_run(pool, embedding->chunk_count, touch_chunk, embedding);
-    return 0;
 }
 
 int embedding_reserve_base_changes(struct embedding *embedding, size_t count)
@@ -258,6 +230,7 @@ void embedding_destroy(struct embedding *embedding)
 {
     if (embedding == NULL)
         return;
+    clearing_end(embedding->clearing);
     for (size_t i = 0; i < embedding->node_count; i++) {
         free(embedding->nodes[i].links);
         free(embedding->nodes[i].high);
@@ -599,6 +572,8 @@ static void recompute_block(void *job, size_t index, size_t worker)
 
 void embedding_recompute(struct embedding *embedding, struct pool *pool)
 {
+    clearing_end(embedding->clearing);
+    embedding->clearing = NULL;
     clear_waiting(embedding);
     size_t blocks = (embedding->node_count + RECOMPUTE_BLOCK - 1) / RECOMPUTE_BLOCK;
     for (size_t k = 1; k <= embedding->settings.layers; k++) {

@@ -105,10 +105,11 @@ void embedding_set_epsilon(struct embedding *embedding, float epsilon);
  * embedding_recompute() has computed everything exactly, published it and emptied the queue, nothing may be read,
  * changed or drained; it works on all threads of the pool (NULL: on the caller's), with the same result.
  *
- * Room may be reserved before, for so many nodes and for so many edges of a node, in all. That costs less than growing,
- * and fresh memory, which a system takes long to clear, is asked for by all threads of the pool.
+ * Room may be reserved before, for so many nodes and for so many edges of a node, in all; that costs less than growing.
+ * Room for nodes may be asked for again and again as it becomes known how many there will be, while there is none:
+ * fresh memory, which a system takes long to clear, is cleared by a thread of its own meanwhile.
  */
-int embedding_reserve(struct embedding *embedding, size_t nodes, struct pool *pool, struct error *err);
+int embedding_reserve(struct embedding *embedding, size_t nodes, struct error *err);
 int embedding_reserve_edges(struct embedding *embedding, uint32_t node, size_t edges, struct error *err);
 int embedding_load_base(struct embedding *embedding, uint32_t node, const float *z0, struct error *err);
 int embedding_load_edge(struct embedding *embedding, uint32_t a, uint32_t b, struct error *err);

@@ -1,8 +1,8 @@
 /*
  * embedding_state.h - what stands behind a struct embedding
  *
- * embedding.c has nodes and edges, embedding_push.c what waits, embedding_read.c what is told, embedding_image.c the
- * state as bytes.
+ * embedding.c has nodes and edges, embedding_clear.c room for many, embedding_push.c what waits, embedding_read.c what
+ * is told, embedding_image.c the state as bytes.
  *
  * At most one push is in flight, and its node's list has three parts: [0, cursor) has received what is published now,
  * [cursor, end) still has what was published before, [end, degree) came later and has received what is published now.
@@ -84,6 +84,7 @@ struct embedding {
     size_t chunk_count;
     size_t chunk_capacity;
     unsigned chunk_bits;
+    struct clearing *clearing; /* of chunks, during a bulk load; NULL: none */
 
     /*
      * |z^k - P^k| of every node is at most `unpublished`, units: it is that when the node is looked at, and grows by
@@ -111,6 +112,17 @@ struct embedding {
     uint64_t operations;
     size_t list_bytes; /* of all links and high rows */
 };
+
+/* All rows of a node, bytes. */
+static inline size_t row_size(const struct embedding *embedding)
+{
+    return 2 * embedding->settings.layers * embedding->settings.dimension * sizeof(int32_t);
+}
+
+static inline size_t chunk_size(const struct embedding *embedding)
+{
+    return row_size(embedding) << embedding->chunk_bits;
+}
 
 static inline int32_t *node_rows(const struct embedding *embedding, uint32_t node)
 {
@@ -159,6 +171,9 @@ static inline float share_of(const struct embedding *embedding, uint32_t node)
 int embedding_reserve_nodes(struct embedding *embedding, size_t count);
 int embedding_reserve_links(struct embedding *embedding, uint32_t node, size_t count, bool hub);
 int embedding_reserve_base_changes(struct embedding *embedding, size_t count);
+
+/* embedding_clear.c: the thread that embedding_reserve() has begun ends. NULL is fine. */
+void clearing_end(struct clearing *clearing);
 
 /* embedding_push.c */
 

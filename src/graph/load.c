@@ -144,10 +144,10 @@ static int load_pair(void *context, struct text key, struct text value, struct e
     }
     if (grow(&loading->edges, &loading->capacity, loading->count + 1, sizeof *loading->edges) != 0)
         return error_set(err, ERROR_FATAL, "out of memory while loading %zu edges", loading->count);
-    loading->edges[loading->count++] =
-        (struct loaded_edge){event.sequence, event.user, graph_edge_of(graph, &event, event.item)};
+    struct loaded_edge *edge = &loading->edges[loading->count++];
+    *edge = (struct loaded_edge){event.sequence, event.user, graph_edge_of(graph, &event, event.item)};
     tell_progress(loading, "edges read", loading->count);
-    return SCAN_GO_ON;
+    return nodes_expect_edge(&graph->nodes, event.user, &edge->edge, err) != 0 ? -1 : SCAN_GO_ON;
 }
 
 /* Whether the edges are in order of time as they came: they nearly always are. */
@@ -223,21 +223,54 @@ out:
 
 static int embed_edges(struct loading *loading, struct error *err)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    struct pool *pool = loading->count < SMALL_GRAPH ? NULL : pool_create(processors > 1 ? (size_t)processors : 1);
-    int result = nodes_finish_load(&loading->graph->nodes, pool, err);
-    pool_destroy(pool);
-    return result;
+    for (size_t i = 0; i < loading->count; i++)
+        if (nodes_embed_edge(&loading->graph->nodes, loading->edges[i].user, &loading->edges[i].edge, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* What is done with the edges that were read: two parts that know nothing of each other. */
+struct parts {
+    struct loading *loading;
+    int results[2];
+    struct error errors[2];
+};
+
+static void do_part(void *job, size_t index, size_t worker)
+{
+    static int (*const parts[2])(struct loading * loading, struct error * err) = {place_edges, embed_edges};
+    (void)worker;
+    struct parts *all = job;
+    all->results[index] = parts[index](all->loading, &all->errors[index]);
 }
 
 static int load_edges(struct loading *loading, struct error *err)
 {
     static const struct text all = {"", 0};
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    struct parts parts = {.loading = loading};
+    struct pool *pool = NULL;
     int result = store_scan(&loading->graph->store, FAMILY_PAIRS, all, all, load_pair, loading, err);
+    if (result != 0)
+        goto out;
+    if (loading->count >= SMALL_GRAPH)
+        pool = pool_create(processors > 1 ? (size_t)processors : 1);
+    if (pool != NULL)
+        pool_run(pool, 2, do_part, &parts);
+    for (size_t i = 0; i < 2; i++) {
+        if (pool == NULL)
+            do_part(&parts, i, 0);
+        if (parts.results[i] != 0 && result == 0) {
+            *err = parts.errors[i];
+            result = -1;
+        }
+    }
     if (result == 0)
-        result = place_edges(loading, err);
+        nodes_finish_load(&loading->graph->nodes, pool);
+out:
     free(loading->edges);
-    return result == 0 ? embed_edges(loading, err) : -1;
+    pool_destroy(pool);
+    return result;
 }
 
 /* All but edges and embeddings. */

@@ -353,28 +353,14 @@ void nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge)
     nodes->edge_count++;
 }
 
-/* How many edges of a node are in the embeddings; `embedded` is worked out while nodes are loaded, and not before. */
-static uint32_t count_embedded(const struct nodes *nodes, const struct edges *edges)
+int nodes_expect_edge(struct nodes *nodes, uint32_t user, const struct edge *edge, struct error *err)
 {
-    uint32_t count = 0;
-    for (size_t i = 0; i < edges->count; i++)
-        count += is_embedded(nodes, &edges->at[i]);
-    return count;
-}
-
-/* Room in the embeddings for all that will come. */
-static int reserve_embedded(struct nodes *nodes, struct pool *pool, struct error *err)
-{
-    size_t embedded = 0;
-    for (size_t user = 0; user < nodes->user_ids.count; user++) {
-        nodes->users[user].embedded = count_embedded(nodes, &nodes->users[user].edges);
-        embedded += nodes->users[user].embedded > 0;
-    }
-    for (size_t item = 0; item < nodes->item_ids.count; item++) {
-        nodes->items[item].embedded = count_embedded(nodes, &nodes->items[item].edges);
-        embedded += nodes->items[item].embedded > 0;
-    }
-    return embedding_reserve(nodes->embedding, embedded, pool, err);
+    if (!is_embedded(nodes, edge))
+        return 0;
+    size_t before = nodes->expected;
+    nodes->expected += nodes->users[user].embedded++ == 0;
+    nodes->expected += nodes->items[edge->other].embedded++ == 0;
+    return nodes->expected == before ? 0 : embedding_reserve(nodes->embedding, nodes->expected, err);
 }
 
 static int load_user_end(struct nodes *nodes, uint32_t user, struct error *err)
@@ -393,34 +379,21 @@ static int load_item_end(struct nodes *nodes, uint32_t item, struct error *err)
                : embedding_reserve_edges(nodes->embedding, node->embedding, node->embedded, err);
 }
 
-static int load_embedded(struct nodes *nodes, uint32_t user, struct error *err)
+int nodes_embed_edge(struct nodes *nodes, uint32_t user, const struct edge *edge, struct error *err)
 {
-    const struct user_node *node = &nodes->users[user];
-    if (node->embedded == 0)
+    const struct user_node *of_user = &nodes->users[user];
+    const struct item_node *of_item = &nodes->items[edge->other];
+    if (!is_embedded(nodes, edge))
         return 0;
-    if (load_user_end(nodes, user, err) != 0)
+    if ((of_user->embedding == GRAPH_NONE && load_user_end(nodes, user, err) != 0) ||
+        (of_item->embedding == GRAPH_NONE && load_item_end(nodes, edge->other, err) != 0))
         return -1;
-    for (size_t i = 0; i < node->edges.count; i++) {
-        const struct edge *edge = &node->edges.at[i];
-        const struct item_node *item = &nodes->items[edge->other];
-        if (!is_embedded(nodes, edge))
-            continue;
-        if ((item->embedding == GRAPH_NONE && load_item_end(nodes, edge->other, err) != 0) ||
-            embedding_load_edge(nodes->embedding, node->embedding, item->embedding, err) != 0)
-            return -1;
-    }
-    return 0;
+    return embedding_load_edge(nodes->embedding, of_user->embedding, of_item->embedding, err);
 }
 
-int nodes_finish_load(struct nodes *nodes, struct pool *pool, struct error *err)
+void nodes_finish_load(struct nodes *nodes, struct pool *pool)
 {
-    if (reserve_embedded(nodes, pool, err) != 0)
-        return -1;
-    for (uint32_t user = 0; user < nodes->user_ids.count; user++)
-        if (load_embedded(nodes, user, err) != 0)
-            return -1;
     embedding_recompute(nodes->embedding, pool);
-    return 0;
 }
 
 /* Descriptions. */

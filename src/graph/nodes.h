@@ -53,6 +53,7 @@ struct nodes {
     struct table attribute_values; /* "name", 0, "value" */
     struct embedding *embedding;
     struct buffer key; /* scratch */
+    size_t expected;   /* nodes that there will be in the embeddings, during a bulk load */
     uint64_t edge_count, title_count;
     size_t edge_bytes, description_bytes; /* as allocated */
 };
@@ -76,12 +77,17 @@ void nodes_prefetch(const struct nodes *nodes, uint32_t user, uint32_t item);
 void nodes_prefetch_edges(const struct nodes *nodes, uint32_t user, uint32_t item);
 
 /*
- * Bulk load: room at both ends is reserved first, for as many edges as will come; then each pair once, in order of
- * time. nodes_finish_load() brings them into the embeddings.
+ * Bulk load of edges, each pair once. nodes_reserve_edges() makes room at both ends for as many as will come; then they
+ * come in order of time, nodes_load_edge().
+ *
+ * Into the embeddings they come in any order, by another thread at the same time if that is wished: nodes_embed_edge()
+ * of those that nodes_expect_edge() has been told of, all of them before. nodes_finish_load() computes the embeddings.
  */
 int nodes_reserve_edges(struct nodes *nodes, const uint32_t *of_users, const uint32_t *of_items, struct error *err);
 void nodes_load_edge(struct nodes *nodes, uint32_t user, struct edge edge);
-int nodes_finish_load(struct nodes *nodes, struct pool *pool, struct error *err);
+int nodes_expect_edge(struct nodes *nodes, uint32_t user, const struct edge *edge, struct error *err);
+int nodes_embed_edge(struct nodes *nodes, uint32_t user, const struct edge *edge, struct error *err);
+void nodes_finish_load(struct nodes *nodes, struct pool *pool);
 
 /* `edge` is as seen from the user. `replaced_ms` is the time of the pair's present edge, which goes; -1: none is. */
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err);

@@ -570,6 +570,49 @@ static void reopen_within_the_bound(struct fixture *fixture)
     }
 }
 
+/* Of so many edges a restart reads several parts at a time. */
+static void a_large_graph_is_read_back_edge_for_edge(void **state)
+{
+    enum { USERS = 150, OF_A_USER = 80, ITEMS = 110 };
+    struct fixture *fixture = *state;
+    fixture->settings.push_threshold = 0.0f; /* exact: a restart computes the same, bit for bit */
+    fixture->settings.push_budget = 0;
+    fixture_reopen(fixture);
+    static struct edge before[USERS][OF_A_USER];
+    static float embeddings[USERS][16];
+    char user[16], item[16];
+    for (int i = 0; i < USERS * OF_A_USER; i++) {
+        snprintf(user, sizeof user, "u%d", i % USERS);
+        snprintf(item, sizeof item, "i%d", (i / USERS * 7 + i % USERS) % ITEMS);
+        rate(fixture, user, item, 1000000 + i * 7919 % 20011, 1 + i % 5);
+        if (i % 2000 == 0)
+            commit(fixture);
+    }
+    commit(fixture);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < USERS; i++) {
+            size_t count;
+            float embedding[16];
+            snprintf(user, sizeof user, "u%d", i);
+            uint32_t number = user_number(fixture, user);
+            const struct edge *edges = graph_user_edges(fixture->graph, number, &count);
+            graph_user_embedding(fixture->graph, number, embedding);
+            assert_int_equal(count, OF_A_USER);
+            if (round == 0) {
+                memcpy(before[i], edges, sizeof before[i]);
+                memcpy(embeddings[i], embedding, sizeof embedding);
+            }
+            for (size_t at = 0; at < count; at++) {
+                assert_true(at == 0 || edges[at - 1].timestamp_ms <= edges[at].timestamp_ms);
+                assert_int_equal(edges[at].timestamp_ms, before[i][at].timestamp_ms);
+                assert_int_equal(edges[at].other, before[i][at].other);
+            }
+            assert_memory_equal(embedding, embeddings[i], sizeof embedding);
+        }
+        fixture_reopen(fixture);
+    }
+}
+
 static void any_interleaving_agrees_with_a_naive_model(void **state)
 {
     struct fixture *fixture = *state;
@@ -609,6 +652,7 @@ int main(void)
         PROMISE(an_erased_user_leaves_nothing_and_may_return),
         PROMISE(a_user_may_be_erased_and_return_within_one_batch),
         PROMISE(a_new_threshold_holds_for_stored_events),
+        PROMISE(a_large_graph_is_read_back_edge_for_edge),
         PROMISE(any_interleaving_agrees_with_a_naive_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
