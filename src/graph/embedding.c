@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "graph/embedding_state.h"
+#include "graph/grow.h"
 
 enum {
     HUGE_PAGE = 2 << 20,
@@ -60,25 +61,9 @@ static int weigh_layers(struct embedding *embedding, struct error *err)
 
 /* Memory. */
 
-/* array_reserve() of buffer.h, but by a quarter: these arrays are most of what the graph takes. */
-static int reserve(void *items, size_t *capacity, size_t count, size_t item_size)
-{
-    if (count <= *capacity)
-        return 0;
-    size_t grown = count + count / 4 + 2;
-    void *array;
-    memcpy(&array, items, sizeof array);
-    array = grown > SIZE_MAX / item_size ? NULL : realloc(array, grown * item_size);
-    if (array == NULL)
-        return -1;
-    memcpy(items, &array, sizeof array);
-    *capacity = grown;
-    return 0;
-}
-
 static int add_chunk(struct embedding *embedding)
 {
-    if (reserve(&embedding->chunks, &embedding->chunk_capacity, embedding->chunk_count + 1, sizeof(int32_t *)) != 0)
+    if (grow(&embedding->chunks, &embedding->chunk_capacity, embedding->chunk_count + 1, sizeof(int32_t *)) != 0)
         return -1;
     size_t size = chunk_size(embedding);
     int32_t *chunk = aligned_alloc(HUGE_PAGE, size);
@@ -112,7 +97,7 @@ static int reserve_looks(struct embedding *embedding, size_t count)
         return 0;
     for (size_t k = 1; k < embedding->settings.layers; k++) {
         capacity = before;
-        if (reserve(&embedding->looks[k], &capacity, count, sizeof *embedding->looks[k]) != 0)
+        if (grow(&embedding->looks[k], &capacity, count, sizeof *embedding->looks[k]) != 0)
             return -1; /* layers that have grown already only have room to spare */
         memset(embedding->looks[k] + before, 0, (capacity - before) * sizeof *embedding->looks[k]);
     }
@@ -123,7 +108,7 @@ static int reserve_looks(struct embedding *embedding, size_t count)
 int embedding_reserve_nodes(struct embedding *embedding, size_t count)
 {
     if (count >= NODES_LIMIT ||
-        reserve(&embedding->nodes, &embedding->node_capacity, count, sizeof *embedding->nodes) != 0)
+        grow(&embedding->nodes, &embedding->node_capacity, count, sizeof *embedding->nodes) != 0)
         return -1;
     while (count > embedding->chunk_count << embedding->chunk_bits)
         if (add_chunk(embedding) != 0)
@@ -140,9 +125,9 @@ int embedding_reserve_base_changes(struct embedding *embedding, size_t count)
 {
     struct base_changes *changes = &embedding->base_changes;
     size_t capacity = changes->capacity;
-    if (reserve(&changes->rows, &capacity, count, embedding->settings.dimension * sizeof *changes->rows) != 0)
+    if (grow(&changes->rows, &capacity, count, embedding->settings.dimension * sizeof *changes->rows) != 0)
         return -1;
-    return reserve(&changes->nodes, &changes->capacity, count, sizeof *changes->nodes);
+    return grow(&changes->nodes, &changes->capacity, count, sizeof *changes->nodes);
 }
 
 static size_t high_size(const struct embedding *embedding)
@@ -166,7 +151,7 @@ int embedding_reserve_links(struct embedding *embedding, uint32_t node, size_t c
 {
     struct node *state = &embedding->nodes[node];
     size_t capacity = state->capacity;
-    if (reserve(&state->links, &capacity, count, sizeof *state->links) != 0)
+    if (grow(&state->links, &capacity, count, sizeof *state->links) != 0)
         return -1;
     embedding->list_bytes += (capacity - state->capacity) * sizeof *state->links;
     state->capacity = (uint32_t)capacity;

@@ -482,7 +482,7 @@ static void a_node_costs_60_bytes_beside_its_rows(void **state)
     add_nodes(embedding, COUNT);
     double each = (double)embedding_bytes(embedding) / COUNT - ROWS;
     print_message("%.1f bytes a node beside its rows\n", each);
-    assert_true(each < 70); /* arrays that have just grown are a quarter empty, and that quarter is not touched */
+    assert_true(each < 61 * 1.25); /* arrays that have just grown are a quarter more, which is not touched */
     uint32_t number;
     size_t before = embedding_bytes(embedding);
     for (uint32_t i = 0; i < COUNT; i++)
