@@ -5,6 +5,8 @@
 
 #include "replay/report_tables.h"
 
+enum { LEAST_ROWS = 50 }; /* a bootstrap of fewer says more than it knows */
+
 static void put_signed(struct buffer *out, double value)
 {
     buffer_printf(out, "%s%.4f", value < 0 ? "\xe2\x88\x92" : "+", fabs(value));
@@ -61,8 +63,8 @@ static void put_cold_items(struct buffer *out, const struct report *report)
         if (strncmp(slice->name, "cold items", 10) != 0)
             continue;
         buffer_printf(out, " For cold items (fewer than 5 events, %zu rows) ", slice->rows);
-        if (isnan(auc->value) || isnan(auc->interval.low)) {
-            buffer_append_string(out, "these rows are too few to tell.");
+        if (slice->rows < LEAST_ROWS || isnan(auc->value) || isnan(auc->interval.low)) {
+            buffer_append_string(out, "nothing can be said: they are too few.");
             return;
         }
         buffer_append_string(
