@@ -9,6 +9,7 @@
 #include "cmd/logged.h"
 #include "cmd/setup.h"
 #include "replay/loop.h"
+#include "replay/memo.h"
 #include "replay/report.h"
 #include "replay/trajectory.h"
 
@@ -21,8 +22,9 @@ struct replay_answerer {
     struct answering views[REPLAY_SETS]; /* the same with each set's heads and the rule that serves them */
     struct replay_heads sets[REPLAY_SETS];
     size_t count;
-    size_t own;            /* the view whose heads the engine has */
-    struct engine *engine; /* NULL until a trajectory has to be made */
+    size_t own;               /* the view whose heads the engine has */
+    struct replay_memo *memo; /* prompts that settings share run once */
+    struct engine *engine;    /* NULL until a trajectory has to be made */
     char model_hash[36];
     char arithmetic[64];
     int64_t heads_ms; /* newest event that the heads were trained on; INT64_MIN: none */

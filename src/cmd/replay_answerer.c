@@ -92,6 +92,7 @@ int replay_answerer_open(struct replay_answerer *answerer, struct config *config
 
 void replay_answerer_close(struct replay_answerer *answerer)
 {
+    replay_memo_destroy(answerer->memo);
     engine_destroy(answerer->engine);
     for (size_t i = 0; i < answerer->count; i++)
         heads_free(&answerer->views[i].heads);
@@ -110,6 +111,12 @@ int replay_answerer_start(struct replay_answerer *answerer, struct error *err)
     return 0;
 }
 
+/* Exit 0 is the first of a chain of models only where the later ones know what it knows. */
+static bool weighs_evidence(const struct heads *heads)
+{
+    return heads->count > 0 && heads->exits[0].evidence != NULL;
+}
+
 void replay_report_sets(const struct replay_answerer *answerer, struct replay_thresholds *thresholds,
                         struct report_set *sets)
 {
@@ -123,7 +130,7 @@ void replay_report_sets(const struct replay_answerer *answerer, struct replay_th
         bool calibrated = view->rule.kind == EXIT_RULE_CALIBRATED;
         sets[i] = (struct report_set){.name = answerer->sets[i].name,
                                       .rule = view->rule,
-                                      .exit0 = calibrated && heads->exit0 != NULL,
+                                      .exit0 = heads->exit0 != NULL && weighs_evidence(heads),
                                       .leave = calibrated ? leave : NULL,
                                       .reference = heads->reference};
     }
@@ -145,6 +152,7 @@ static struct replay_model model_of(const struct replay_making *making)
         .heads_id = answerer->count > 0 ? own->heads.id : "none",
         .template_hash = computes ? prompt_hash(answerer->base.prompt) : NULL,
         .arithmetic = answerer->arithmetic,
+        .memo = answerer->memo,
         .checkpoint = making->checkpoint,
         .progress = true,
     };

@@ -62,6 +62,8 @@ static int cross(struct replay_making *making, struct replay_runs *runs, struct 
 int replay_make_runs(struct replay_making *making, bool matrix, struct replay_runs *runs, struct error *err)
 {
     runs->count = 0;
+    if (matrix && (making->answerer->memo = replay_memo_create()) == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory");
     if (add_run(making, runs, err) != 0)
         return -1;
     making->checkpoint = NULL; /* is the first run's */

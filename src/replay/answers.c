@@ -112,7 +112,7 @@ void answers_of_evidence(const struct answers *answers, const float *features, f
         logits[0] = (float)exit0_logit(answers->exit0, features);
 }
 
-void answers_of_states(struct answers *answers, const float *states, const float *features, float *logits)
+void answers_of_states(struct answers *answers, const float *states, double *bare)
 {
     const struct heads *own = answers->model->heads;
     size_t width = own->width, layers = own->exits[own->count - 1].layer;
@@ -120,11 +120,20 @@ void answers_of_states(struct answers *answers, const float *states, const float
         const float *state = states + l * width;
         answers->scales[l] = 1 / sqrt(weigh(state, state, width) / (double)width + (double)own->norm_epsilon);
     }
+    bare[0] = 0;
+    for (size_t i = answers->exit0 != NULL; i < answers->reading_count; i++) {
+        const struct head *head = answers->places[i].head;
+        size_t layer = answers->readings[i].layer, row = layer - head->first;
+        double logit = weigh(head->rows + row * width, states + (layer - 1) * width, width);
+        bare[i] = logit * answers->scales[layer - 1] + (double)head->biases[row];
+    }
+}
+
+void answers_with_evidence(const struct answers *answers, const double *bare, const float *features, float *logits)
+{
     for (size_t i = answers->exit0 != NULL; i < answers->reading_count; i++) {
         const struct answer_place *place = &answers->places[i];
-        size_t layer = answers->readings[i].layer, row = layer - place->head->first;
-        double logit = weigh(place->head->rows + row * width, states + (layer - 1) * width, width);
-        logit = logit * answers->scales[layer - 1] + (double)place->head->biases[row];
+        double logit = bare[i];
         if (place->head->evidence != NULL)
             logit += weigh(place->head->evidence, features, place->heads->evidence_count);
         logits[i] = (float)logit;

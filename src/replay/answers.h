@@ -32,8 +32,11 @@ void answers_free(struct answers *answers);
 /* Exit 0's logit, if there is one, at the front of a row's logits. */
 void answers_of_evidence(const struct answers *answers, const float *features, float *logits);
 
-/* All others; states (N, width). */
-void answers_of_states(struct answers *answers, const float *states, const float *features, float *logits);
+/* All others without their evidence, into bare (reading_count); states (N, width). */
+void answers_of_states(struct answers *answers, const float *states, double *bare);
+
+/* A row's logits, those of the evidence added. */
+void answers_with_evidence(const struct answers *answers, const double *bare, const float *features, float *logits);
 
 /* The probability that stands where no model runs: exit 0's, or the item's like rate. */
 double answers_without_model(const struct answers *answers, const float *features);

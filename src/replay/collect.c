@@ -11,6 +11,7 @@
 #include "model/heads.h"
 #include "replay/answers.h"
 #include "replay/loop.h"
+#include "replay/memo.h"
 
 enum { MOST_PROMPTS = 64, MOST_TOKENS = 4096 /* of one call of the engine, prefixes included */, SHOWN_ERRORS = 10 };
 
@@ -36,13 +37,15 @@ struct collecting {
     struct waiting requests[MOST_PROMPTS];
     size_t request_count, row_count, offset_count;
     struct tokens tokens;
-    size_t *offsets; /* each request's, from 0 */
-    size_t *rows;    /* of the trajectory */
-    size_t offsets_capacity, rows_capacity;
+    size_t *offsets;       /* each request's, from 0 */
+    size_t *rows;          /* of the trajectory */
+    struct memo_key *keys; /* by row, where there is a memo */
+    size_t offsets_capacity, rows_capacity, keys_capacity;
 
     /* Of one call. */
     struct engine_score *scores;
     float *states, *evidence;
+    double *bare; /* (reading_count) of one row */
     size_t scores_capacity, states_capacity, evidence_capacity;
 };
 
@@ -90,31 +93,63 @@ static int append_tokens(struct tokens *tokens, const int32_t *ids, size_t count
     return 0;
 }
 
+static void keep_logits(struct collecting *collecting, size_t row, const double *bare)
+{
+    struct trajectory *trajectory = collecting->trajectory;
+    answers_with_evidence(&collecting->answers, bare, &trajectory->features[row * EVIDENCE_FEATURES],
+                          &trajectory->logits[row * trajectory->reading_count]);
+}
+
+/* A candidate into the last request, unless its prompt is known from before. */
+static int put_candidate(struct collecting *collecting, struct waiting *waiting, const struct replay_request *request,
+                         size_t candidate, struct error *err)
+{
+    struct replay_memo *memo = collecting->model->memo;
+    const int32_t *tail = request->tokens + request->offsets[candidate];
+    size_t length = request->offsets[candidate + 1] - request->offsets[candidate];
+    size_t row = request->first_row + candidate;
+    struct memo_key key = {{0}};
+    struct memo_entry entry;
+    if (memo != NULL)
+        key = memo_key_of(request->prefix, request->prefix_length, tail, length);
+    if (memo != NULL && memo_find(memo, &key, &entry)) {
+        keep_logits(collecting, row, entry.logits);
+        answers_show(&collecting->answers, &collecting->trajectory->rows[row], (double)entry.probability,
+                     entry.exit_layer);
+        return 0;
+    }
+    if (append_tokens(&collecting->tokens, tail, length, err) != 0)
+        return -1;
+    collecting->offsets[collecting->offset_count++] = collecting->tokens.count - waiting->tails;
+    collecting->keys[collecting->row_count] = key;
+    collecting->rows[collecting->row_count++] = row;
+    waiting->count++;
+    return 0;
+}
+
 /* The request's candidates with text, as they will be given to the engine. */
 static int put_into_batch(struct collecting *collecting, const struct replay_request *request, struct error *err)
 {
     struct waiting *waiting = &collecting->requests[collecting->request_count];
-    size_t candidates = request->request->candidate_count, tail_tokens = request->offsets[candidates];
+    size_t candidates = request->request->candidate_count;
     *waiting = (struct waiting){.prefix = collecting->tokens.count,
                                 .prefix_length = request->prefix_length,
                                 .tails = collecting->tokens.count + request->prefix_length,
                                 .first_offset = collecting->offset_count};
-    if (append_tokens(&collecting->tokens, request->prefix, request->prefix_length, err) != 0 ||
-        append_tokens(&collecting->tokens, request->tokens, tail_tokens, err) != 0)
+    if (append_tokens(&collecting->tokens, request->prefix, request->prefix_length, err) != 0)
         return -1;
     if (array_reserve(&collecting->offsets, &collecting->offsets_capacity, collecting->offset_count + candidates + 1,
                       sizeof *collecting->offsets) != 0 ||
         array_reserve(&collecting->rows, &collecting->rows_capacity, collecting->row_count + candidates,
-                      sizeof *collecting->rows) != 0)
+                      sizeof *collecting->rows) != 0 ||
+        array_reserve(&collecting->keys, &collecting->keys_capacity, collecting->row_count + candidates,
+                      sizeof *collecting->keys) != 0)
         return out_of_memory(err);
     collecting->offsets[collecting->offset_count++] = 0;
-    for (size_t c = 0; c < candidates; c++) {
-        if (request->offsets[c + 1] == request->offsets[c])
-            continue; /* a cold item */
-        collecting->offsets[collecting->offset_count++] = request->offsets[c + 1];
-        collecting->rows[collecting->row_count++] = request->first_row + c;
-        waiting->count++;
-    }
+    for (size_t c = 0; c < candidates; c++)
+        if (request->offsets[c + 1] > request->offsets[c] && /* else a cold item */
+            put_candidate(collecting, waiting, request, c, err) != 0)
+            return -1;
     collecting->request_count++;
     return 0;
 }
@@ -129,15 +164,15 @@ static struct engine_prompt prompt_of(const struct collecting *collecting, const
                                   .explain = true};
 }
 
-/* Takes the last request out again if the engine will not have it. */
+/* Takes the last request out again if nothing of it has to run, or the engine will not have it. */
 static void check_last(struct collecting *collecting)
 {
     struct waiting *last = &collecting->requests[collecting->request_count - 1];
     struct engine_prompt prompt = prompt_of(collecting, last);
     struct error err;
-    if (engine_check(collecting->model->engine, &prompt, &err) == 0)
+    if (last->count > 0 && engine_check(collecting->model->engine, &prompt, &err) == 0)
         return;
-    if (collecting->too_long++ < SHOWN_ERRORS)
+    if (last->count > 0 && collecting->too_long++ < SHOWN_ERRORS)
         log_warn("replay", "%s", err.message);
     collecting->row_count -= last->count;
     for (size_t i = 0; i < last->count; i++)
@@ -179,8 +214,11 @@ static int keep_call(struct collecting *collecting, struct error *err)
     for (size_t i = 0; i < collecting->row_count; i++) {
         size_t row = collecting->rows[i];
         const float *states = &collecting->states[i * stride];
-        answers_of_states(&collecting->answers, states, &trajectory->features[row * EVIDENCE_FEATURES],
-                          &trajectory->logits[row * trajectory->reading_count]);
+        answers_of_states(&collecting->answers, states, collecting->bare);
+        keep_logits(collecting, row, collecting->bare);
+        if (model->memo != NULL && memo_put(model->memo, &collecting->keys[i], collecting->bare,
+                                            trajectory->reading_count, &collecting->scores[i], err) != 0)
+            return -1;
         if (model->states != NULL && model->states(model->context, row, states, err) != 0)
             return -1;
         answers_show(&collecting->answers, &trajectory->rows[row], (double)collecting->scores[i].probability,
@@ -265,7 +303,10 @@ static int begin(struct collecting *collecting, const char key[17], struct error
     put_name(trajectory->mode, sizeof trajectory->mode,
              model->engine != NULL ? engine_arithmetic(model->engine) : "no model");
     put_name(trajectory->key, sizeof trajectory->key, key);
-    return answers_begin(&collecting->answers, model, &trajectory->readings, &trajectory->reading_count, err);
+    if (answers_begin(&collecting->answers, model, &trajectory->readings, &trajectory->reading_count, err) != 0)
+        return -1;
+    collecting->bare = calloc(trajectory->reading_count + 1, sizeof *collecting->bare);
+    return collecting->bare != NULL ? 0 : out_of_memory(err);
 }
 
 /* What an earlier run has done, in place of nothing. */
@@ -333,6 +374,8 @@ int replay_collect(struct replay_log *log, const struct replay_settings *setting
     tokens_free(&collecting->tokens);
     free(collecting->offsets);
     free(collecting->rows);
+    free(collecting->keys);
+    free(collecting->bare);
     free(collecting->scores);
     free(collecting->states);
     free(collecting->evidence);

@@ -46,6 +46,7 @@
 #include "score/plan.h"
 
 struct heads;
+struct replay_memo;
 
 struct replay_settings {
     struct graph_settings graph; /* directory NULL: a temporary one, removed at the end */
@@ -127,9 +128,11 @@ struct replay_model {
      */
     int (*states)(void *context, size_t row, const float *states, struct error *err);
     void *context;
-    const char *checkpoint; /* NULL, or a file: what was done before is taken from there, and it is kept up to date.
-                               `states` does not get those rows again */
-    bool progress;          /* lines on standard error at doubling counts */
+    struct replay_memo *memo; /* NULL, or answers of earlier replays by this model and these sets, and room for more:
+                                 prompts that are in it do not run; not with `states` */
+    const char *checkpoint;   /* NULL, or a file: what was done before is taken from there, and it is kept up to date.
+                                 `states` does not get those rows again */
+    bool progress;            /* lines on standard error at doubling counts */
 };
 
 /*

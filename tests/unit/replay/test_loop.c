@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "model/heads.h"
 #include "replay/loop.h"
+#include "replay/memo.h"
 
 enum { USERS = 9, ITEMS = 14, RATINGS = 240, MOST_ROWS = 2 * RATINGS };
 
@@ -326,6 +327,34 @@ static void a_trajectory_has_what_the_engine_answers(void **state)
     free(seen);
 }
 
+static void prompts_that_are_known_do_not_run_again(void **state)
+{
+    const struct scene *scene = *state;
+    struct replay_settings settings = settings_of(scene);
+    const struct replay_heads sets[] = {{"text", &scene->heads}, {"hybrid", &scene->other}};
+    struct replay_model model = model_of(scene, sets);
+    struct trajectory plain, with_memo;
+    settings.plan.similar_mode = SIMILAR_NONE;
+    settings.graph.result = EMBEDDING_FINAL;
+    collect(scene, &settings, &model, &plain);
+    model.memo = replay_memo_create();
+    settings.graph.result = EMBEDDING_MEAN; /* another cosine, the same prompts */
+    collect(scene, &settings, &model, &with_memo);
+    assert_memory_not_equal(with_memo.features, plain.features, plain.count * EVIDENCE_FEATURES * sizeof(float));
+    trajectory_free(&with_memo);
+
+    uint64_t before = engine_token_layers(scene->engine);
+    settings.graph.result = EMBEDDING_FINAL;
+    collect(scene, &settings, &model, &with_memo);
+    assert_int_equal(engine_token_layers(scene->engine), before);
+    assert_int_equal(with_memo.count, plain.count);
+    assert_memory_equal(with_memo.features, plain.features, plain.count * EVIDENCE_FEATURES * sizeof(float));
+    assert_memory_equal(with_memo.logits, plain.logits, plain.count * plain.reading_count * sizeof(float));
+    replay_memo_destroy(model.memo);
+    trajectory_free(&with_memo);
+    trajectory_free(&plain);
+}
+
 static void only_parts_that_are_asked_for_meet_the_model(void **state)
 {
     const struct scene *scene = *state;
@@ -559,6 +588,7 @@ int main(void)
         cmocka_unit_test(sampling_changes_nothing_for_those_that_stay),
         cmocka_unit_test(a_limit_and_a_range_end_the_rows),
         cmocka_unit_test(a_trajectory_has_what_the_engine_answers),
+        cmocka_unit_test(prompts_that_are_known_do_not_run_again),
         cmocka_unit_test(only_parts_that_are_asked_for_meet_the_model),
         cmocka_unit_test(a_stopped_run_goes_on_to_the_same_trajectory),
         cmocka_unit_test(a_store_that_knows_the_future_fails_the_run),
