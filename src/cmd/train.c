@@ -131,8 +131,7 @@ static void print_result(const struct job *job)
            job->data.items.count, job->settings.dimension, job->result.version);
 }
 
-/* Before minutes of training, not after. */
-static int check_out(const char *path, struct error *err)
+int training_check_out(const char *path, struct error *err)
 {
     char directory[4096];
     const char *slash = strrchr(path, '/');
@@ -147,7 +146,7 @@ static int run_job(struct job *job, const struct training_source *source, struct
 {
     int64_t threads = job->asked->threads > 0 ? job->asked->threads : sysconf(_SC_NPROCESSORS_ONLN);
     int result = -1;
-    if (check_out(job->asked->out, err) != 0 || training_data_load(&job->data, source, err) != 0)
+    if (training_check_out(job->asked->out, err) != 0 || training_data_load(&job->data, source, err) != 0)
         return -1;
     print_data(job);
     job->pool = pool_create((size_t)threads);
@@ -185,7 +184,7 @@ static const char *const edge_kinds[] = {"all", "likes"};
 static int check_usage(const struct usage *usage, const struct asked *asked, const char *what, int32_t *kind)
 {
     if (strcmp(what, "graph") != 0)
-        return flags_wrong(usage, "\"%s\" cannot be trained: graph can", what);
+        return flags_wrong(usage, "\"%s\" cannot be trained: graph and heads can", what);
     if (asked->out == NULL)
         return flags_wrong(usage, "--out is missing: the file to write");
     if (choose(models, 2, asked->model) < 0)
@@ -261,6 +260,8 @@ static int run_asked(const struct asked *asked, int32_t kind, const struct confi
 
 int command_train(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "heads") == 0)
+        return command_train_heads(argc, argv);
     struct config_flags config_flags = {0};
     struct asked asked = {.model = "lightgcn",
                           .format = "",
@@ -304,9 +305,10 @@ int command_train(int argc, char **argv)
     const struct usage usage = {
         .command = "train",
         .operands = "graph",
-        .summary = "Base vectors of users and items: LightGCN on the graph, by BPR and Adam with uniform negatives.\n"
-                   "The epoch that ranks the held-out edges best is written; those edges train nothing. Rows of the\n"
-                   "file that cannot be read are shown, counted and left out.",
+        .summary =
+            "Base vectors of users and items: LightGCN on the graph, by BPR and Adam with uniform negatives.\n"
+            "The epoch that ranks the held-out edges best is written; those edges train nothing. Rows of the\n"
+            "file that cannot be read are shown, counted and left out. For exit heads: headrace train heads --help",
         .example = "headrace train graph --ratings ml-100k.inter --out vectors.gguf\n"
                    "  headrace train graph --config headrace.yaml --to 886000000000 --edges likes --out vectors.gguf\n"
                    "  headrace train graph --ratings ratings.csv --map item_id=movie --time-unit s --model fm --out "

@@ -74,4 +74,10 @@ int training_result_save(struct training_result *result, const struct trainer_se
                          const struct training_data *data, const struct trainer *trainer, const char *path,
                          struct error *err);
 
+/* Whether --out's directory can be written: before minutes of training, not after. */
+int training_check_out(const char *path, struct error *err);
+
+/* `headrace train heads` */
+int command_train_heads(int argc, char **argv);
+
 #endif

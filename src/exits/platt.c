@@ -64,10 +64,8 @@ int platt_fit(struct platt *platt, const double *logits, const uint8_t *labels, 
     struct point at = look(&found, logits, labels, count, targets);
     for (int i = 0; i < NEWTON_STEPS && advance(&found, &at, logits, labels, count, targets); i++)
         continue;
-    if (!(found.slope > 0) || !isfinite(found.slope) || !isfinite(found.intercept))
-        return error_set(err, ERROR_BAD_INPUT,
-                         "Platt's slope over %zu rows is %g: on them the head ranks no better than chance", count,
-                         found.slope);
+    if (!(found.slope > 0))
+        found = (struct platt){.slope = 0, .intercept = log(((double)yes + 1) / ((double)(count - yes) + 1))};
     *platt = found;
     return 0;
 }

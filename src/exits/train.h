@@ -114,8 +114,9 @@ struct platt {
 
 /*
  * Platt's scaling, with his smoothed targets (Platt 1999; Newton's method as in Lin, Lin and Weng 2007): labels are
- * taken as (yes + 1) / (yes + 2) and 1 / (no + 2), so that few rows cannot claim certainty. A slope that is not above
- * 0, as logits worse than chance have it, is an ERROR_BAD_INPUT, and so are rows of one label.
+ * taken as (yes + 1) / (yes + 2) and 1 / (no + 2), so that few rows cannot claim certainty. Logits that rank no better
+ * than chance get the slope 0: the answer is then the share of yes. ERROR_BAD_INPUT: rows of one label, a logit that is
+ * not finite.
  */
 int platt_fit(struct platt *platt, const double *logits, const uint8_t *labels, size_t count, struct error *err);
 

@@ -1,0 +1,220 @@
+/* train_heads_fit.c - heads for every penalty of a grid, and the one that held-out rows speak for */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "cmd/progress.h"
+#include "cmd/train_heads_fit.h"
+#include "replay/metrics.h"
+
+static int out_of_memory(struct error *err)
+{
+    return error_set(err, ERROR_FATAL, "out of memory while training heads");
+}
+
+/* What a task of the pool does: one head at one penalty. */
+struct fitting {
+    const struct heads_trainer *trainer;
+    const struct inputs *inputs;
+    const struct heads_grid *grid;
+    struct fit *fits; /* (grid, heads) */
+    size_t done;
+    pthread_mutex_t lock; /* of done and progress */
+    struct progress progress;
+};
+
+void fit_free(struct fit *fit)
+{
+    free(fit->weights);
+    free(fit->logits);
+    free(fit->losses);
+    *fit = (struct fit){0};
+}
+
+/* Where training begins. Standardised inputs: the LM head's row times scale, what it makes of the mean in the bias. */
+static void begin(const struct heads_trainer *trainer, const struct inputs *inputs, size_t exit, struct fit *fit)
+{
+    struct random random = {trainer->choices->seed + exit};
+    size_t yes = 0;
+    for (size_t i = 0; i < trainer->rows->train; i++)
+        yes += trainer->rows->labels[i];
+    fit->bias = (float)log(((double)yes + 1) / ((double)(trainer->rows->train - yes) + 1));
+    for (size_t j = 0; j < inputs->hidden + inputs->evidence; j++)
+        fit->weights[j] = (float)((2 * random_uniform(&random) - 1) * 0.01);
+    if (!trainer->choices->from_output || inputs->hidden == 0)
+        return;
+    const struct head *head = &trainer->output->exits[exit];
+    const struct train_scale *scale = &trainer->scales[head->layer - 1];
+    const float *row = head->rows + (head->layer - head->first) * inputs->hidden;
+    double bias = (double)head->biases[head->layer - head->first];
+    for (size_t j = 0; j < inputs->hidden; j++) {
+        fit->weights[j] = (float)((double)row[j] * scale->scales[j]);
+        bias += (double)row[j] * scale->means[j];
+    }
+    fit->bias = (float)bias;
+}
+
+static int fit_allocate(struct fit *fit, const struct inputs *inputs, size_t count, size_t held, struct error *err)
+{
+    fit->weights = calloc(inputs->width, sizeof *fit->weights);
+    fit->logits = malloc(inputs->views_of_a_head * count * sizeof *fit->logits);
+    fit->losses = calloc(held, sizeof *fit->losses);
+    return fit->weights != NULL && fit->logits != NULL && fit->losses != NULL ? 0 : out_of_memory(err);
+}
+
+/* Scaled logits of all rows at each of the head's exits, and the rows' mean losses where they calibrate. */
+static int judge(const struct heads_trainer *trainer, const struct inputs *inputs, size_t first, struct fit *fit,
+                 struct error *err)
+{
+    const struct heads_rows *rows = trainer->rows;
+    size_t held = rows->count - rows->train;
+    for (size_t v = 0; v < inputs->views_of_a_head; v++) {
+        double *logits = fit->logits + v * rows->count;
+        struct platt *platt = &fit->platts[v];
+        train_logits(inputs->views[first + v].rows, rows->count, inputs->width, fit->weights, fit->bias, logits);
+        if (platt_fit(platt, logits + rows->train, rows->labels + rows->train, held, err) != 0)
+            return inputs->hidden == 0 ? error_wrap(err, "exit 0")
+                                       : error_wrap(err, "exit %zu", trainer->output->exits[first + v].layer);
+        for (size_t i = 0; i < rows->count; i++)
+            logits[i] = platt->slope * logits[i] + platt->intercept;
+        for (size_t i = 0; i < held; i++)
+            fit->losses[i] += train_log_loss(logits[rows->train + i], rows->labels[rows->train + i]) /
+                              (double)inputs->views_of_a_head;
+    }
+    return 0;
+}
+
+static int fit_head(const struct heads_trainer *trainer, const struct inputs *inputs, double penalty, size_t head,
+                    struct fit *fit, struct error *err)
+{
+    const struct heads_rows *rows = trainer->rows;
+    size_t first = head * inputs->views_of_a_head, held = rows->count - rows->train;
+    double *l2 = malloc(inputs->width * sizeof *l2);
+    if (l2 == NULL)
+        return out_of_memory(err);
+    for (size_t j = 0; j < inputs->width; j++)
+        l2[j] = inputs->hidden > 0 && j >= inputs->hidden ? inputs->l2_evidence : penalty;
+    const struct train_problem problem = {.views = inputs->views + first,
+                                          .view_count = inputs->views_of_a_head,
+                                          .labels = rows->labels,
+                                          .count = rows->train,
+                                          .held = held,
+                                          .width = inputs->width,
+                                          .l2 = l2};
+    int result = fit_allocate(fit, inputs, rows->count, held, err);
+    if (result == 0) {
+        begin(trainer, inputs, first + inputs->views_of_a_head - 1, fit);
+        result = train_head(&problem, &trainer->choices->adam, fit->weights, &fit->bias, &fit->result, err);
+    }
+    free(l2);
+    return result == 0 ? judge(trainer, inputs, first, fit, err) : -1;
+}
+
+static void fit_task(void *job, size_t index, size_t worker)
+{
+    (void)worker;
+    struct fitting *fitting = job;
+    size_t heads = fitting->inputs->heads;
+    struct fit *fit = &fitting->fits[index];
+    fit->failed = fit_head(fitting->trainer, fitting->inputs, fitting->grid->values[index / heads], index % heads, fit,
+                           &fit->err) != 0;
+    pthread_mutex_lock(&fitting->lock);
+    fitting->done++;
+    progress_show(&fitting->progress, fitting->done, (double)fitting->done / (double)(heads * fitting->grid->count));
+    pthread_mutex_unlock(&fitting->lock);
+}
+
+/* Loss of a row at a penalty, mean over the heads. */
+static double row_loss(const struct fit *fits, size_t heads, size_t row)
+{
+    double sum = 0;
+    for (size_t h = 0; h < heads; h++)
+        sum += fits[h].losses[row];
+    return sum / (double)heads;
+}
+
+static double mean_loss(const struct fit *fits, size_t heads, size_t rows)
+{
+    double sum = 0;
+    for (size_t i = 0; i < rows; i++)
+        sum += row_loss(fits, heads, i);
+    return sum / (double)rows;
+}
+
+/* Whether the rows' loss is above that of the best by no more than a standard error of this difference. */
+static bool is_as_good(const struct fit *fits, const struct fit *best, size_t heads, size_t rows)
+{
+    double sum = 0, squares = 0, count = (double)rows;
+    for (size_t i = 0; i < rows; i++) {
+        double more = row_loss(fits, heads, i) - row_loss(best, heads, i);
+        sum += more;
+        squares += more * more;
+    }
+    double mean = sum / count;
+    return mean <= sqrt(fmax(0, squares / count - mean * mean) / count);
+}
+
+static size_t choose_penalty(const struct fitting *fitting, size_t rows)
+{
+    size_t heads = fitting->inputs->heads, best = 0, chosen = 0;
+    for (size_t i = 1; i < fitting->grid->count; i++)
+        if (mean_loss(fitting->fits + i * heads, heads, rows) < mean_loss(fitting->fits + best * heads, heads, rows))
+            best = i;
+    for (size_t i = 0; i < fitting->grid->count; i++)
+        if (is_as_good(fitting->fits + i * heads, fitting->fits + best * heads, heads, rows))
+            chosen = i;
+    return chosen;
+}
+
+int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct heads_grid *grid,
+              const char *what, struct fit *chosen, double *penalty, struct error *err)
+{
+    const struct heads_rows *rows = trainer->rows;
+    size_t count = grid->count * inputs->heads, best = 0;
+    struct fitting fitting = {.trainer = trainer, .inputs = inputs, .grid = grid, .lock = PTHREAD_MUTEX_INITIALIZER};
+    int result = 0;
+    fitting.fits = calloc(count, sizeof *fitting.fits);
+    if (fitting.fits == NULL)
+        return out_of_memory(err);
+    progress_begin(&fitting.progress, what, "heads");
+    pool_run(trainer->pool, count, fit_task, &fitting);
+    progress_end(&fitting.progress, count);
+    for (size_t i = 0; i < count && result == 0; i++)
+        if (fitting.fits[i].failed) {
+            *err = fitting.fits[i].err;
+            result = -1;
+        }
+    if (result == 0)
+        best = choose_penalty(&fitting, rows->count - rows->train);
+    *penalty = grid->values[best];
+    for (size_t i = 0; i < count; i++) {
+        if (result == 0 && i / inputs->heads == best)
+            chosen[i % inputs->heads] = fitting.fits[i];
+        else
+            fit_free(&fitting.fits[i]);
+    }
+    free(fitting.fits);
+    return result;
+}
+
+int fit_measure(const struct heads_trainer *trainer, const struct fit *fit, size_t view, size_t layer,
+                struct heads_measure *measure, struct error *err)
+{
+    const struct heads_rows *rows = trainer->rows;
+    size_t held = rows->count - rows->train;
+    const double *logits = fit->logits + view * rows->count + rows->train;
+    bool *labels = malloc(held * sizeof *labels);
+    if (labels == NULL)
+        return out_of_memory(err);
+    *measure = (struct heads_measure){.layer = layer, .platt = fit->platts[view], .epochs = fit->result.epochs};
+    for (size_t i = 0; i < held; i++) {
+        labels[i] = rows->labels[rows->train + i];
+        measure->log_loss += train_log_loss(logits[i], labels[i]) / (double)held;
+    }
+    int result = metrics_auc(logits, labels, held, &measure->auc, err);
+    free(labels);
+    return result;
+}

@@ -1,0 +1,48 @@
+/* train_heads_fit.h - inside the training of heads: standardised inputs, and what is fitted to them */
+#ifndef HEADRACE_CMD_TRAIN_HEADS_FIT_H
+#define HEADRACE_CMD_TRAIN_HEADS_FIT_H
+
+#include "cmd/train_heads.h"
+
+struct heads_trainer {
+    const struct heads_rows *rows;
+    const struct heads_choices *choices;
+    const struct heads *output;
+    struct pool *pool;
+    struct train_scale *scales;  /* (layers) of hidden states, by the rows that train */
+    struct train_scale evidence; /* of the features */
+    struct heads_exit0 exit0;    /* once trained */
+    double *exit0_logits;        /* (rows) scaled; NULL: not yet */
+};
+
+/* What heads of one kind are fitted to: hidden states, then evidence, then columns of zeroes up to the width. */
+struct inputs {
+    size_t hidden, evidence, width;
+    double l2_evidence;                       /* of hybrid heads */
+    size_t heads;                             /* to fit */
+    size_t views_of_a_head;                   /* 1; of a shared head all exits */
+    struct train_view views[HEADS_MAX_EXITS]; /* by exit */
+};
+
+/* One head, fitted with one penalty. */
+struct fit {
+    float *weights; /* (width) */
+    float bias;
+    struct train_result result;
+    struct platt platts[HEADS_MAX_EXITS]; /* by view */
+    double *logits;                       /* (views of a head, rows) scaled by Platt */
+    double *losses;                       /* (rows that calibrate) mean over the views */
+    bool failed;
+    struct error err;
+};
+
+/* Fits all heads at all penalties of the grid; chosen[heads] are those of the best penalty, to be freed each. */
+int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct heads_grid *grid,
+              const char *what, struct fit *chosen, double *penalty, struct error *err);
+void fit_free(struct fit *fit);
+
+/* How a fit does at one of its views, on the rows that calibrate. */
+int fit_measure(const struct heads_trainer *trainer, const struct fit *fit, size_t view, size_t layer,
+                struct heads_measure *measure, struct error *err);
+
+#endif
