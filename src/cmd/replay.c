@@ -139,7 +139,7 @@ static int make_report(struct job *job, const char *protocol, struct report **ma
         .sets = sets,
         .set_count = job->answerer.count,
         .max_loss = job->asked->max_loss,
-        .l2 = job->asked->l2,
+        .l2 = job->asked->l2 > 0 ? job->asked->l2 : job->answerer.l2,
         .rounds = ROUNDS,
         .seed = (uint64_t)job->asked->logged.seed,
         .speeds = job->speeds.speeds,
@@ -261,7 +261,7 @@ static int replay(struct asked *asked, struct config_flags *config_flags)
 int command_replay(int argc, char **argv)
 {
     struct config_flags config_flags = {0};
-    struct asked asked = {.logged = LOGGED_DEFAULTS, .max_loss = default_max_loss, .l2 = 1};
+    struct asked asked = {.logged = LOGGED_DEFAULTS, .max_loss = default_max_loss};
     const struct flag flags[] = {
         LOGGED_FLAGS(asked.logged),
         {"protocol", "NAME", FLAG_TEXT, &asked.logged.protocol,
@@ -279,7 +279,7 @@ int command_replay(int argc, char **argv)
         {"choose", "max_loss=X", FLAG_TEXT, &asked.choose,
          "the cheapest point within X of the reference's log loss, into heads.path's file (0.002)"},
         {"measure", "ROWS", FLAG_NUMBER, &asked.measured_rows, "candidates a second on so many test rows"},
-        {"l2", "X", FLAG_DECIMAL, &asked.l2, "penalty of the regression on the evidence (default 1)"},
+        {"l2", "X", FLAG_DECIMAL, &asked.l2, "penalty of the regression on the evidence (default: exit 0's, else 1)"},
         {"compare", NULL, FLAG_SWITCH, &asked.compare, "A.json B.json: exit code 1 where B is worse"},
         {"tolerance", "X", FLAG_DECIMAL, &asked.tolerance, "AUC or log loss that may be lost (default 0)"},
         CONFIG_FLAGS(config_flags),

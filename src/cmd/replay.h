@@ -27,6 +27,7 @@ struct replay_answerer {
     struct engine *engine;    /* NULL until a trajectory has to be made */
     char model_hash[36];
     char arithmetic[64];
+    double l2;        /* exit 0's penalty, for baselines; 1 where the file does not tell */
     int64_t heads_ms; /* newest event that the heads were trained on; INT64_MIN: none */
 };
 

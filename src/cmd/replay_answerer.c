@@ -14,7 +14,8 @@ static bool is_computed(const struct config *config)
     return config_choice(config, "engine.backend") == 0;
 }
 
-static int find_sets(const struct config *config, char names[][HEADS_SET_SIZE], size_t *count, struct error *err)
+static int find_sets(const struct config *config, char names[][HEADS_SET_SIZE], size_t *count, double *l2,
+                     struct error *err)
 {
     const char *path = config_text(config, "heads.path");
     struct gguf *file;
@@ -24,6 +25,11 @@ static int find_sets(const struct config *config, char names[][HEADS_SET_SIZE], 
     if (gguf_open(&file, path, err) != 0)
         return error_wrap(err, "heads.path");
     *count = heads_sets(file, names, REPLAY_SETS);
+    if (gguf_has(file, "headrace.heads.number.exit0.l2") &&
+        gguf_float(file, "headrace.heads.number.exit0.l2", l2, err) != 0) {
+        gguf_close(file);
+        return error_wrap(err, "heads.path");
+    }
     gguf_close(file);
     return 0;
 }
@@ -57,7 +63,7 @@ static int add_views(struct replay_answerer *answerer, struct error *err)
     char names[REPLAY_SETS][HEADS_SET_SIZE], assignment[64];
     size_t count, served = config_choice(answerer->config, "heads.set");
     int result = 0;
-    if (find_sets(answerer->config, names, &count, err) != 0)
+    if (find_sets(answerer->config, names, &count, &answerer->l2, err) != 0)
         return -1;
     if (count == 0)
         return is_computed(answerer->config) ? add_view(answerer, "text", err) : 0;
@@ -78,6 +84,7 @@ int replay_answerer_open(struct replay_answerer *answerer, struct config *config
 {
     answerer->config = config;
     answerer->heads_ms = INT64_MIN;
+    answerer->l2 = 1;
     if (config_require_model(config, err) != 0 ||
         (is_computed(config) && setup_prompt(config, &answerer->base, err) != 0) || add_views(answerer, err) != 0)
         return -1;
