@@ -387,8 +387,8 @@ static void what_cannot_be_done_is_said_and_nothing_written(void **state)
     expect_failure("--map item_id=movie", EXIT_FAILED, "movie");
     expect_failure("--ratings /no/such/file.csv", EXIT_FAILED, "/no/such/file.csv");
     expect_failure("--out /no/such/directory/v.gguf", EXIT_FAILED, "/no/such/directory");
-    assert_int_equal(run("heads --out x"), EXIT_USAGE);
-    expect_words("\"heads\" cannot be trained");
+    assert_int_equal(run("roots --out x"), EXIT_USAGE);
+    expect_words("\"roots\" cannot be trained");
     assert_int_equal(run("graph"), EXIT_USAGE);
     expect_words("--out is missing");
 }
