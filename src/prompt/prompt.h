@@ -65,6 +65,8 @@ struct prompt_candidate {
     uint64_t ratings, likes;     /* of the item, all users, before the request */
     const int *similar_verdicts; /* CANDIDATE retrieval: verdicts of the most similar users who know the item */
     size_t similar_verdict_count;
+    uint64_t recent, recent_likes;     /* the user's last 10 events before the request, and likes among them */
+    uint64_t user_ratings, user_likes; /* all of them; here and not in the user part, as they change with each event */
 };
 
 struct prompt_template;

@@ -61,6 +61,12 @@ static uint64_t count_similar_likes(const struct prompt_candidate *candidate)
     return likes;
 }
 
+/* To the nearest. */
+static uint64_t percent(uint64_t part, uint64_t whole)
+{
+    return whole == 0 ? 0 : (100 * part + whole / 2) / whole;
+}
+
 static uint64_t count_of(enum name name, const struct prompt_candidate *candidate)
 {
     switch (name) {
@@ -70,6 +76,12 @@ static uint64_t count_of(enum name name, const struct prompt_candidate *candidat
         return candidate->likes;
     case NAME_SIMILAR_KNOWN:
         return candidate->similar_verdict_count;
+    case NAME_RECENT_KNOWN:
+        return candidate->recent;
+    case NAME_RECENT_LIKED:
+        return candidate->recent_likes;
+    case NAME_LIKED_PERCENT:
+        return percent(candidate->user_likes, candidate->user_ratings);
     default:
         return count_similar_likes(candidate);
     }

@@ -344,6 +344,10 @@ static int plan_candidate(struct planning *planning, const struct request_candid
     size_t voter_count = evidence_gather(planning->evidence, item, &candidate->evidence, voters);
     candidate->prompt.ratings = (uint64_t)candidate->evidence.item_count;
     candidate->prompt.likes = (uint64_t)candidate->evidence.item_likes;
+    candidate->prompt.recent = (uint64_t)candidate->evidence.recent_count;
+    candidate->prompt.recent_likes = (uint64_t)candidate->evidence.recent_likes;
+    candidate->prompt.user_ratings = (uint64_t)candidate->evidence.user_count;
+    candidate->prompt.user_likes = (uint64_t)candidate->evidence.user_likes;
     if (copy_text(planning->arena, title, &candidate->prompt.title, err) != 0)
         return -1;
     return tell_voters(planning, voters, voter_count, candidate, err);
