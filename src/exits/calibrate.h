@@ -7,6 +7,11 @@
  * 95 % confidence. The reference is the exit with the least mean log loss when all rows leave there, which need not be
  * the last one; nothing runs beyond it.
  *
+ * Confidence is what is compared because exit 0 has nothing else, and because nothing did clearly better: on 2,240
+ * held-out rows of ml-100k, a quarter of them leaving layer 5 (10) instead of 20 cost .0012 (.0000) of log loss with
+ * the surest first, .0022 (.0016) with the least sure first, .0016 (.0045) with those first whose last layers agree;
+ * standard errors .002.
+ *
  * Two sets of rows. `order` draws a path from "everybody leaves at the reference" to "everybody leaves at once", one
  * threshold a step lower each time: the step that adds least loss, one standard error included, for the layers it
  * saves. Rows that the heads were trained on will do, as the path only decides where we look. Then, on the held-out
