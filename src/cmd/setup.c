@@ -60,6 +60,7 @@ struct graph_settings setup_graph(const struct config *config, bool read_only)
         .result = (enum embedding_result)config_choice(config, "graph.result"),
         .normalise = config_flag(config, "graph.normalise"),
         .edges = (enum graph_edges)config_choice(config, "graph.edges"),
+        .base = (enum graph_base)config_choice(config, "graph.base"),
         .similar_table = config_choice(config, "graph.similar") == SIMILAR_GLOBAL,
         .window_ms = config_integer(config, "graph.window_days") * day_ms,
         .max_edges_per_node = (size_t)config_integer(config, "graph.max_edges_per_node"),

@@ -51,12 +51,11 @@ static int load(struct trained *trained, const char *path, struct error *err)
     return 0;
 }
 
-static int open_titles(struct trained *trained, const struct config *config, struct error *err)
+static int open_titles(struct trained *trained, const struct config *config, const char *why, struct error *err)
 {
     const char *path = config_text(config, "model.path");
     if (*path == '\0')
-        return error_set(err, ERROR_BAD_INPUT,
-                         "graph.similar text goes by a model's token vectors: name the file in model.path");
+        return error_set(err, ERROR_BAD_INPUT, "%s goes by a model's token vectors: name the file in model.path", why);
     return titles_open(&trained->titles, path, (size_t)config_integer(config, "graph.dimension"), err);
 }
 
@@ -71,7 +70,9 @@ int trained_open(struct trained *trained, const struct config *config, struct er
             err, ERROR_BAD_INPUT,
             "graph.similar fm goes by trained vectors: name the file of headrace train graph --model fm in "
             "graph.vectors");
-    return similar == SIMILAR_TEXT ? open_titles(trained, config, err) : 0;
+    if (config_choice(config, "graph.base") == GRAPH_BASE_TITLE)
+        return open_titles(trained, config, "graph.base title", err);
+    return similar == SIMILAR_TEXT ? open_titles(trained, config, "graph.similar text", err) : 0;
 }
 
 void trained_close(struct trained *trained)

@@ -1,6 +1,6 @@
 /*
  * vectors.h - vectors that come from elsewhere, for the graph: the file of graph.vectors, as `headrace train graph`
- * writes it, and with graph.similar text those of titles, from the model file
+ * writes it, and with graph.base title or graph.similar text those of titles, from the model file
  */
 #ifndef HEADRACE_CMD_VECTORS_H
 #define HEADRACE_CMD_VECTORS_H

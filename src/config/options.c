@@ -100,6 +100,9 @@ const struct config_option config_options[] = {
            "none", "candidate", "global", "fm", "text"),
     INTEGER("graph.similar_users", "4", "How many of them", 0, 64),
     INTEGER("graph.seed", "1", "Seed of the base embeddings", 0, INT64_MAX),
+    /* title: by the model's vectors of titles, model.path */
+    CHOICE("graph.base", "hash", "Where an item's base embedding comes from when it has no trained one", "hash",
+           "title"),
     TEXT("graph.vectors", "", "File of trained base embeddings, from headrace train graph (empty: none)"),
 
     INTEGER("history.max", "15", "Newest events of a user in a prompt, at most: the oldest leave it in steps of 5", 0,

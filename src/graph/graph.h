@@ -44,6 +44,7 @@ enum { GRAPH_DIMENSION_LIMIT = EMBEDDING_DIMENSION_LIMIT };
 enum verdict { VERDICT_DISLIKE = -1, VERDICT_NEUTRAL = 0, VERDICT_LIKE = 1 };
 
 enum graph_edges { GRAPH_EDGES_ALL, GRAPH_EDGES_LIKES };
+enum graph_base { GRAPH_BASE_HASH, GRAPH_BASE_TITLE };
 
 struct graph_vectors;
 
@@ -64,9 +65,11 @@ struct graph_settings {
     bool similar_table;                    /* for similar_global(): a scan instead of a look at every embedding */
 
     /*
-     * Base vectors, better ones first: trained (NULL: none; must outlive the graph), from an item's title (fills in
-     * `dimension` floats, of a length of about 1, or returns false: none; called by the writer), hashed from the id.
+     * Base vectors, better ones first: trained (NULL: none; must outlive the graph), with GRAPH_BASE_TITLE from an
+     * item's title, hashed from the id. title_vector(), NULL or of use to similar_by_titles() too, fills in `dimension`
+     * floats, of a length of about 1, or returns false: none; called by the writer.
      */
+    enum graph_base base;
     const struct graph_vectors *vectors;
     bool (*title_vector)(void *context, struct text title, float *out);
     void *title_context;

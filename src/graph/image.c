@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "graph/state.h"
 #include "graph/vectors.h"
+#include "graph/z0.h"
 
 enum { IMAGE_FORMAT = 1, BLOCK_SIZE = 1 << 20, IDENTITY_SIZE = 64 };
 
@@ -81,7 +82,7 @@ static struct image_settings settings_of(const struct graph *graph)
         .like_threshold = settings->like_threshold,
         .like_inclusive = settings->like_inclusive,
         .vectors = settings->vectors == NULL ? 0 : hash_of(settings->vectors->version),
-        .titles = settings->title_vector == NULL ? 0 : hash_of(settings->title_version),
+        .titles = z0_follows_titles(settings) ? hash_of(settings->title_version) : 0,
     };
 }
 

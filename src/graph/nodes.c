@@ -240,7 +240,7 @@ static int follow_title(struct nodes *nodes, uint32_t item, struct error *err)
     struct item_node *node = &nodes->items[item];
     struct text id = ids_text(&nodes->item_ids, item);
     float z0[EMBEDDING_DIMENSION_LIMIT];
-    if (node->embedding == GRAPH_NONE || nodes->settings->title_vector == NULL)
+    if (node->embedding == GRAPH_NONE || !z0_follows_titles(nodes->settings))
         return 0;
     enum z0_source source = z0_of_item(nodes->settings, id, title_of(node->description), z0);
     if (source == Z0_TRAINED)

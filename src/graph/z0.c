@@ -14,10 +14,14 @@ static bool take_trained(const struct graph_settings *settings, enum vectors_kin
     return row != NULL;
 }
 
+bool z0_follows_titles(const struct graph_settings *settings)
+{
+    return settings->base == GRAPH_BASE_TITLE && settings->title_vector != NULL;
+}
+
 static bool take_title(const struct graph_settings *settings, struct text title, float *out)
 {
-    if (settings->title_vector == NULL || title.size == 0 ||
-        !settings->title_vector(settings->title_context, title, out))
+    if (!z0_follows_titles(settings) || title.size == 0 || !settings->title_vector(settings->title_context, title, out))
         return false;
     for (size_t i = 0; i < settings->dimension; i++)
         if (!(fabsf(out[i]) < COMPONENT_LIMIT))
@@ -39,7 +43,7 @@ enum z0_source z0_of_item(const struct graph_settings *settings, struct text id,
 
 bool z0_has_sources(const struct graph_settings *settings)
 {
-    return settings->vectors != NULL || settings->title_vector != NULL;
+    return settings->vectors != NULL || z0_follows_titles(settings);
 }
 
 void z0_encode(const struct graph_settings *settings, enum z0_source source, struct buffer *out)

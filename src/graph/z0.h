@@ -17,6 +17,9 @@ enum z0_source z0_of_user(const struct graph_settings *settings, struct text id,
 /* `title` may be absent. */
 enum z0_source z0_of_item(const struct graph_settings *settings, struct text id, struct text title, float *out);
 
+/* Whether a title that comes or goes may change its item's z0. */
+bool z0_follows_titles(const struct graph_settings *settings);
+
 /* Whether the settings have any other source than the hash. */
 bool z0_has_sources(const struct graph_settings *settings);
 

@@ -51,7 +51,8 @@ static void reopen_with_titles(struct fixture *fixture, bool titles)
 {
     fixture->settings.layers = 1;
     fixture->settings.push_threshold = 0.0f;
-    fixture->settings.title_vector = titles ? title_vector : NULL;
+    fixture->settings.base = titles ? GRAPH_BASE_TITLE : GRAPH_BASE_HASH;
+    fixture->settings.title_vector = title_vector;
     fixture->settings.title_version = "letters";
     fixture_reopen(fixture);
 }
