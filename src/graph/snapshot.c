@@ -2,21 +2,26 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "graph/snapshot_check.h"
 #include "graph/snapshot_manifest.h"
 
 enum { TELL_EVERY = 4096, OPEN_DIRECTORIES = 16 };
+
+static const char mark_name[] = "being-made";
 
 /* From a store, all of it, record by record; `to` NULL: only looked at. */
 struct copy {
@@ -213,18 +218,85 @@ static int fill(const struct snapshot_settings *settings, const char *directory,
     return file_sync(directory, err);
 }
 
+static int is_being_made(const char *temporary, struct error *err)
+{
+    return error_set(err, ERROR_FATAL, "%s is there: another snapshot is just being made in it", temporary);
+}
+
+/*
+ * A file in the directory, locked while a snapshot is made there. The kernel ends the lock with the process: a mark
+ * that is not locked says that what is there is ours, and that a kill cut it short. -1: it cannot be had.
+ */
+static int lock_mark(const char *mark, int flags)
+{
+    struct stat status;
+    int file = open(mark, O_RDWR | O_CLOEXEC | flags, 0600);
+    if (file < 0)
+        return -1;
+    int result = flock(file, LOCK_EX | LOCK_NB) == 0 ? fstat(file, &status) : -1;
+    /* One without a name is that of a directory which somebody else has just deleted. */
+    if (result == 0 && status.st_nlink > 0)
+        return file;
+    int why = result == 0 ? EWOULDBLOCK : errno;
+    close(file);
+    errno = why;
+    return -1;
+}
+
+/* What a kill left behind; what may be anybody's stays. */
+static int delete_rest(const char *temporary, const char *mark, struct error *err)
+{
+    if (rmdir(temporary) == 0 || errno == ENOENT)
+        return 0;
+    int file = lock_mark(mark, 0);
+    if (file < 0 && errno == EWOULDBLOCK)
+        return is_being_made(temporary, err);
+    if (file < 0 && errno != ENOENT && errno != ENOTDIR)
+        return fail("locking", mark, err);
+    if (file < 0)
+        return error_set(err, ERROR_FATAL,
+                         "%s is there and has no %s, which snapshots have while they are made: move it away", temporary,
+                         mark_name);
+    log_warn("graph", "%s is of a snapshot that was cut short, and deleted", temporary);
+    delete_tree(temporary);
+    close(file);
+    return 0;
+}
+
+/* Returns the locked mark in the new directory. */
 static int make_directory(const char *directory, const char *temporary, struct error *err)
 {
     struct stat status;
+    char mark[PATH_MAX];
     if (stat(directory, &status) == 0)
         return error_set(err, ERROR_FATAL, "%s is there already: name a new directory for the snapshot", directory);
-    if (mkdir(temporary, 0700) == 0)
-        return 0;
-    if (errno == EEXIST)
-        return error_set(err, ERROR_FATAL,
-                         "%s is there: another snapshot is just being made, or one was cut short; then delete it",
-                         temporary);
-    return fail("creating directory", temporary, err);
+    if (join(mark, temporary, mark_name, err) != 0)
+        return -1;
+    int made = mkdir(temporary, 0700);
+    if (made != 0 && errno == EEXIST) {
+        if (delete_rest(temporary, mark, err) != 0)
+            return -1;
+        made = mkdir(temporary, 0700);
+    }
+    if (made != 0)
+        return fail("creating directory", temporary, err);
+    int file = lock_mark(mark, O_CREAT | O_EXCL);
+    if (file < 0 && (errno == ENOENT || errno == EWOULDBLOCK))
+        return is_being_made(temporary, err);
+    return file < 0 ? fail("creating", mark, err) : file;
+}
+
+/* The mark goes last: a kill before leaves a whole snapshot with it, or one that the next can delete. */
+static int give_name(const char *temporary, const char *directory, struct error *err)
+{
+    char mark[PATH_MAX];
+    if (join(mark, directory, mark_name, err) != 0)
+        return -1;
+    if (rename(temporary, directory) != 0)
+        return fail("renaming", temporary, err);
+    if (unlink(mark) != 0)
+        return fail("deleting", mark, err);
+    return file_sync(directory, err) != 0 ? -1 : sync_parent(directory, err);
 }
 
 int snapshot_create(const struct snapshot_settings *settings, struct snapshot_summary *summary, struct error *err)
@@ -238,16 +310,16 @@ int snapshot_create(const struct snapshot_settings *settings, struct snapshot_su
         return error_set(err, ERROR_FATAL, "the path \"%.80s\" is empty or too long", settings->directory);
     snprintf(directory, sizeof directory, "%.*s", (int)length, settings->directory);
     snprintf(temporary, sizeof temporary, "%.*s.tmp", (int)length, settings->directory);
-    if (make_directory(directory, temporary, err) != 0)
+    int mark = make_directory(directory, temporary, err);
+    if (mark < 0)
         return -1;
 
     int result = fill(settings, temporary, &manifest, err);
-    if (result == 0 && rename(temporary, directory) != 0)
-        result = fail("renaming", temporary, err);
     if (result == 0)
-        result = sync_parent(directory, err);
-    else
+        result = give_name(temporary, directory, err);
+    if (result != 0)
         delete_tree(temporary);
+    close(mark);
     *summary = manifest.summary;
     snapshot_manifest_free(&manifest);
     return result;

@@ -41,7 +41,8 @@ struct snapshot_settings {
 };
 
 /*
- * `directory` must not exist. It is made as DIRECTORY.tmp, written to the disk and renamed; on failure nothing is left.
+ * `directory` must not exist. It is made as DIRECTORY.tmp, written to the disk and renamed; on failure nothing is left,
+ * and what a kill leaves the next one of that name deletes.
  * ERROR_RETRY: the disk is full, or the worker is too fast.
  */
 int snapshot_create(const struct snapshot_settings *settings, struct snapshot_summary *summary, struct error *err);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/file.h"
@@ -435,11 +436,79 @@ static void nothing_is_overwritten(void **state)
     assert_fails(snapshot_restore, settings_of(snapped, snapped->state), "mine");
     assert_int_equal(access(path, F_OK), 0);
 
-    snprintf(path, sizeof path, "%s.tmp", snapped->directory);
     delete_tree(snapped->directory);
+    snprintf(path, sizeof path, "%s.tmp/store", snapped->directory);
     check(file_make_directories(path, &err), &err);
-    assert_fails(snapshot_create, settings_of(snapped, snapped->fixture->directory), "then delete it");
-    assert_int_equal(rmdir(path), 0);
+    snprintf(path, sizeof path, "%s.tmp/store/CURRENT", snapped->directory);
+    check(file_replace(path, "x", 1, &err), &err);
+    assert_fails(snapshot_create, settings_of(snapped, snapped->fixture->directory), "move it away");
+    assert_int_equal(access(path, F_OK), 0);
+    snprintf(path, sizeof path, "%s.tmp", snapped->directory);
+    delete_tree(path);
+}
+
+/* What a kill would leave, and whether another snapshot can be made at the same time. */
+struct cut_short {
+    const struct snapped *snapped;
+    const char *family; /* where it is cut */
+    char copy[400];
+    bool seen;
+};
+
+/* Files of the store come and go meanwhile, as they would beside a kill. */
+static void copy_tree(const char *from, const char *to)
+{
+    char line[1000], mark[500];
+    snprintf(line, sizeof line, "cp -r '%s' '%s' 2>/dev/null", from, to);
+    assert_int_not_equal(system(line), -1);
+    snprintf(mark, sizeof mark, "%s/being-made", to);
+    assert_int_equal(access(mark, F_OK), 0);
+}
+
+static void look_while_it_is_made(void *context, const char *family, uint64_t records, uint64_t expected, bool done)
+{
+    struct cut_short *cut = context;
+    (void)records, (void)expected;
+    if (!done || cut->seen || strcmp(family, cut->family) != 0)
+        return;
+    cut->seen = true;
+    char temporary[400];
+    snprintf(temporary, sizeof temporary, "%s.tmp", cut->snapped->directory);
+    copy_tree(temporary, cut->copy);
+    assert_fails(snapshot_create, settings_of(cut->snapped, cut->snapped->fixture->directory), "just being made");
+}
+
+static void what_a_kill_leaves_the_next_one_deletes(void **state)
+{
+    static const char *const families[] = {"meta", "edges", "vectors"};
+    struct snapped *snapped = *state;
+    char temporary[400], mark[400];
+    put_events(snapped->fixture, 0, EVENTS);
+    snprintf(temporary, sizeof temporary, "%s.tmp", snapped->directory);
+    snprintf(mark, sizeof mark, "%s/being-made", snapped->directory);
+    for (size_t n = 0; n < sizeof families / sizeof *families; n++) {
+        struct error err;
+        struct snapshot_summary summary;
+        struct cut_short cut = {.snapped = snapped, .family = families[n]};
+        snprintf(cut.copy, sizeof cut.copy, "%s-cut", snapped->directory);
+        struct snapshot_settings settings = settings_of(snapped, snapped->fixture->directory);
+        settings.progress = look_while_it_is_made;
+        settings.context = &cut;
+        check(snapshot_create(&settings, &summary, &err), &err);
+        assert_true(cut.seen);
+        verify(snapped); /* the other one has done no harm */
+        assert_int_equal(access(mark, F_OK), -1);
+
+        delete_tree(snapped->directory);
+        assert_int_equal(rename(cut.copy, temporary), 0);
+        create(snapped);
+        verify(snapped);
+        assert_int_equal(access(temporary, F_OK), -1);
+        delete_tree(snapped->directory);
+    }
+    assert_int_equal(mkdir(temporary, 0700), 0); /* killed before there was anything in it */
+    create(snapped);
+    verify(snapped);
 }
 
 static void what_is_no_snapshot_or_no_store_is_said(void **state)
@@ -494,6 +563,7 @@ int main(void)
         PROMISE(records_that_do_not_fit_each_other_are_no_snapshot),
         PROMISE(an_edge_without_its_event_is_found_by_verifying),
         PROMISE(nothing_is_overwritten),
+        PROMISE(what_a_kill_leaves_the_next_one_deletes),
         PROMISE(what_is_no_snapshot_or_no_store_is_said),
         PROMISE(a_full_disk_leaves_nothing_behind),
     };
