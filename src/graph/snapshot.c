@@ -243,6 +243,23 @@ static int lock_mark(const char *mark, int flags)
     return -1;
 }
 
+/* The mark last, so that a kill in between leaves what the next can delete. */
+static void delete_unfinished(const char *temporary)
+{
+    char path[PATH_MAX];
+    struct error ignored;
+    DIR *entries = opendir(temporary);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, mark_name) != 0 &&
+            join(path, temporary, name, &ignored) == 0)
+            delete_tree(path);
+    }
+    if (entries != NULL)
+        closedir(entries);
+    delete_tree(temporary);
+}
+
 /* What a kill left behind; what may be anybody's stays. */
 static int delete_rest(const char *temporary, const char *mark, struct error *err)
 {
@@ -258,7 +275,7 @@ static int delete_rest(const char *temporary, const char *mark, struct error *er
                          "%s is there and has no %s, which snapshots have while they are made: move it away", temporary,
                          mark_name);
     log_warn("graph", "%s is of a snapshot that was cut short, and deleted", temporary);
-    delete_tree(temporary);
+    delete_unfinished(temporary);
     close(file);
     return 0;
 }
@@ -318,7 +335,7 @@ int snapshot_create(const struct snapshot_settings *settings, struct snapshot_su
     if (result == 0)
         result = give_name(temporary, directory, err);
     if (result != 0)
-        delete_tree(temporary);
+        delete_unfinished(temporary);
     close(mark);
     *summary = manifest.summary;
     snapshot_manifest_free(&manifest);
