@@ -570,29 +570,32 @@ static void reopen_within_the_bound(struct fixture *fixture)
     }
 }
 
-/* Of so many edges a restart reads several parts at a time. */
-static void a_large_graph_is_read_back_edge_for_edge(void **state)
+enum { LARGE_USERS = 150, OF_A_USER = 80 };
+
+/* More edges than a restart reads without threads of its own: 80 of each user. */
+static void put_large(struct fixture *fixture, int items)
 {
-    enum { USERS = 150, OF_A_USER = 80, ITEMS = 110 };
-    struct fixture *fixture = *state;
-    fixture->settings.push_threshold = 0.0f; /* exact: a restart computes the same, bit for bit */
-    fixture->settings.push_budget = 0;
-    fixture_reopen(fixture);
-    static struct edge before[USERS][OF_A_USER];
-    static float embeddings[USERS][16];
     char user[16], item[16];
-    for (int i = 0; i < USERS * OF_A_USER; i++) {
-        snprintf(user, sizeof user, "u%d", i % USERS);
-        snprintf(item, sizeof item, "i%d", (i / USERS * 7 + i % USERS) % ITEMS);
+    for (int i = 0; i < LARGE_USERS * OF_A_USER; i++) {
+        snprintf(user, sizeof user, "u%d", i % LARGE_USERS);
+        snprintf(item, sizeof item, "i%d", (i / LARGE_USERS * 7 + i % LARGE_USERS) % items);
         rate(fixture, user, item, 1000000 + i * 7919 % 20011, 1 + i % 5);
         if (i % 2000 == 0)
             commit(fixture);
     }
     commit(fixture);
+}
+
+static void assert_read_back(struct fixture *fixture)
+{
+    static struct edge before[LARGE_USERS][OF_A_USER];
+    static float embeddings[LARGE_USERS][GRAPH_DIMENSION_LIMIT];
+    size_t size = fixture->settings.dimension * sizeof(float);
+    char user[16];
     for (int round = 0; round < 2; round++) {
-        for (int i = 0; i < USERS; i++) {
+        for (int i = 0; i < LARGE_USERS; i++) {
             size_t count;
-            float embedding[16];
+            float embedding[GRAPH_DIMENSION_LIMIT];
             snprintf(user, sizeof user, "u%d", i);
             uint32_t number = user_number(fixture, user);
             const struct edge *edges = graph_user_edges(fixture->graph, number, &count);
@@ -600,17 +603,58 @@ static void a_large_graph_is_read_back_edge_for_edge(void **state)
             assert_int_equal(count, OF_A_USER);
             if (round == 0) {
                 memcpy(before[i], edges, sizeof before[i]);
-                memcpy(embeddings[i], embedding, sizeof embedding);
+                memcpy(embeddings[i], embedding, size);
             }
             for (size_t at = 0; at < count; at++) {
                 assert_true(at == 0 || edges[at - 1].timestamp_ms <= edges[at].timestamp_ms);
                 assert_int_equal(edges[at].timestamp_ms, before[i][at].timestamp_ms);
                 assert_int_equal(edges[at].other, before[i][at].other);
             }
-            assert_memory_equal(embedding, embeddings[i], sizeof embedding);
+            assert_memory_equal(embedding, embeddings[i], size);
         }
         fixture_reopen(fixture);
     }
+}
+
+static void a_large_graph_is_read_back_edge_for_edge(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->settings.push_threshold = 0.0f; /* exact: a restart computes the same, bit for bit */
+    fixture_reopen(fixture);
+    put_large(fixture, 110);
+    assert_read_back(fixture);
+}
+
+/* One axis a last digit. */
+static bool vector_of_title(void *context, struct text title, float *out)
+{
+    (void)context;
+    memset(out, 0, GRAPH_DIMENSION_LIMIT * sizeof *out);
+    out[(unsigned char)title.data[title.size - 1]] = 1.0f;
+    return true;
+}
+
+/* So many large rows are more than one piece of memory: a thread clears them beside those that fill them. */
+static void large_rows_are_read_back_with_the_vectors_of_titles(void **state)
+{
+    enum { ITEMS = 700, NODES = LARGE_USERS + ITEMS };
+    struct fixture *fixture = *state;
+    struct error err;
+    char name[16];
+    fixture->settings.push_threshold = 0.0f;
+    fixture->settings.layers = 2;
+    fixture->settings.dimension = GRAPH_DIMENSION_LIMIT;
+    fixture->settings.base = GRAPH_BASE_TITLE;
+    fixture->settings.title_vector = vector_of_title;
+    fixture_reopen(fixture);
+    for (int i = 0; i < ITEMS; i += 2) {
+        snprintf(name, sizeof name, "i%d", i);
+        const struct item item = {.item_id = text_of(name), .title = text_of(name)};
+        check(graph_put_item(fixture->graph, &item, &err), &err);
+    }
+    put_large(fixture, ITEMS);
+    assert_true(graph_memory(fixture->graph).embeddings > (size_t)NODES * 4 * GRAPH_DIMENSION_LIMIT * sizeof(float));
+    assert_read_back(fixture);
 }
 
 static void any_interleaving_agrees_with_a_naive_model(void **state)
@@ -653,6 +697,7 @@ int main(void)
         PROMISE(a_user_may_be_erased_and_return_within_one_batch),
         PROMISE(a_new_threshold_holds_for_stored_events),
         PROMISE(a_large_graph_is_read_back_edge_for_edge),
+        PROMISE(large_rows_are_read_back_with_the_vectors_of_titles),
         PROMISE(any_interleaving_agrees_with_a_naive_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
