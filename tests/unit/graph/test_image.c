@@ -182,18 +182,29 @@ static void the_image_of_another_store_is_never_used(void **state)
     assert_same_nodes(pair->stopped->graph, pair->undisturbed->graph);
 }
 
+static bool vector_of_title(void *context, struct text title, float *out)
+{
+    (void)context;
+    memset(out, 0, 16 * sizeof *out);
+    out[title.size % 16] = 1.0f;
+    return true;
+}
+
 static void with_other_settings_all_is_read_anew(void **state)
 {
     struct pair *pair = *state;
     put_events(pair->stopped, 0, EVENTS);
     struct graph_settings before = pair->stopped->settings;
-    struct graph_settings others[] = {before, before, before, before, before, before};
+    struct graph_settings others[] = {before, before, before, before, before, before, before};
     others[0].seed++;
     others[1].layers--;
     others[2].push_threshold /= 2;
     others[3].edges = GRAPH_EDGES_LIKES;
     others[4].like_threshold = 5;
     others[5].like_inclusive = false;
+    others[6].base = GRAPH_BASE_TITLE;
+    others[6].title_vector = vector_of_title;
+    others[6].title_version = "sizes";
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         pair->stopped->settings = before;
         fixture_reopen(pair->stopped);
