@@ -120,10 +120,10 @@ def page_without_times(path):
 
 
 def history_template(source, target):
-    """The default template without what others thought: the candidate's counts and the similar viewers' verdicts."""
+    """The default template without evidence: what others thought, and the viewer's own counts."""
     with open(source) as file:
         text = file.read()
-    for name in ("ratings", "similar_known"):
+    for name in ("ratings", "similar_known", "recent_known"):
         text, removed = re.subn(r"\{\{\?%s\}\}\n.*?\{\{/%s\}\}\n" % (name, name), "", text, flags=re.DOTALL)
         if removed != 1:
             raise SystemExit(f"bench: {source} has no section {name}")

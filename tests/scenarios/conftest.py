@@ -86,7 +86,7 @@ class World:
     def config(self, *sets, model=TINY_MODEL):
         """Flags for a command in this world; later ones win."""
         values = [f"kafka.bootstrap.servers={self.address}", f"state.dir={self.directory / 'state'}", "instance_id=scenario",
-                  f"model.path={model}", "exit.layers=1,3,5", "exit.window=2", "ingest.batch_wait_ms=10",
+                  f"model.path={model}", "exit.layers=1,3,5", "exit.rule=ratio", "exit.window=2", "ingest.batch_wait_ms=10",
                   f"engine.weights_cache={self.directory / 'weights'}", *sets]
         return ["--config", str(ROOT / "config/demo.yaml"), *[flag for value in values for flag in ("--set", value)]]
 
