@@ -203,23 +203,26 @@ static void draw_path(struct walk *walk, double *before)
     }
 }
 
-/* Down the path until a policy fails its test. */
-static int follow_path(struct walk *walk, float *leave, struct calibrate_result *result, struct error *err)
+/* Down a path until a policy fails its test. */
+static int follow_path(struct walk *walk, const struct step *path, size_t length, float *leave,
+                       struct calibrate_result *result, struct error *err)
 {
     const struct calibrate_settings *settings = walk->settings;
+    size_t chains = settings->cost[0] <= 0 ? 2 : 1; /* that share out the 5 % */
     float tried[CALIBRATE_MAX_EXITS];
     bool safe = true;
 
+    *result = (struct calibrate_result){.reference = walk->reference,
+                                        .reference_loss = mean_loss(&walk->held, walk->reference),
+                                        .cost = settings->cost[walk->reference],
+                                        .path = length};
     for (size_t e = 0; e < settings->exits; e++)
         leave[e] = tried[e] = e < walk->reference ? INFINITY : 0.5f;
-    result->path = walk->length;
-    result->increase = result->bound = 0;
-    result->cost = settings->cost[walk->reference];
-    for (size_t i = 0; i < walk->length && safe; i++) {
+    for (size_t i = 0; i < length && safe; i++) {
         double cost, bound;
-        tried[walk->path[i].exit] = walk->path[i].leave;
+        tried[path[i].exit] = path[i].leave;
         double increase = try_policy(walk, &walk->held, tried, &cost);
-        if (calibrate_bound(walk->held.increases, walk->held.clusters, walk->held.count, &bound, err) != 0)
+        if (calibrate_bound(walk->held.increases, walk->held.clusters, walk->held.count, chains, &bound, err) != 0)
             return -1;
         safe = bound <= settings->max_loss;
         if (safe) {
@@ -231,6 +234,16 @@ static int follow_path(struct walk *walk, float *leave, struct calibrate_result 
         }
     }
     return 0;
+}
+
+/* The test of an exit that costs nothing, then the path. */
+static int follow_both(struct walk *walk, float *leave, struct calibrate_result *result, struct error *err)
+{
+    const struct step at_once = {.exit = 0, .leave = 0.5f};
+    bool costless = walk->settings->cost[0] <= 0 && walk->reference > 0;
+    if (costless && follow_path(walk, &at_once, 1, leave, result, err) != 0)
+        return -1;
+    return costless && result->accepted > 0 ? 0 : follow_path(walk, walk->path, walk->length, leave, result, err);
 }
 
 static int check(const struct calibrate_settings *settings, struct error *err)
@@ -270,13 +283,11 @@ int calibrate_leave(const struct calibrate_settings *settings, const struct cali
         failed = error_set(err, ERROR_FATAL, "out of memory for the thresholds of %zu exits", settings->exits);
         goto out;
     }
-    result->reference = walk.reference;
-    result->reference_loss = mean_loss(&walk.held, walk.reference);
     failed = choose_thresholds(&walk, err);
     if (failed != 0)
         goto out;
     draw_path(&walk, before);
-    failed = follow_path(&walk, leave, result, err);
+    failed = follow_both(&walk, leave, result, err);
 out:
     sample_free(&walk.order);
     sample_free(&walk.held);

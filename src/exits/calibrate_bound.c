@@ -3,12 +3,12 @@
 
 #include "exits/calibrate.h"
 
-static const double normal_quantile = 1.6448536269514722; /* of 95 % */
+static const double normal_quantiles[] = {1.6448536269514722, 1.9599639845400545}; /* of 5 %, and of half of that */
 
-/* Fisher and Cornish's expansion about the normal's: from 7 degrees of freedom on within 1e-4. */
-static double t_quantile(double freedom)
+/* Fisher and Cornish's expansion about the normal's: from 7 degrees of freedom on within 1e-3. */
+static double t_quantile(double z, double freedom)
 {
-    double z = normal_quantile, z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
+    double z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
     return z + (z3 + z) / (4 * freedom) + (5 * z5 + 16 * z3 + 3 * z) / (96 * freedom * freedom) +
            (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * freedom * freedom * freedom);
 }
@@ -61,7 +61,8 @@ static double widen(double t, const struct moments *moments)
     return a > 1e-6 ? 3 / a * (1 - cbrt(1 - a * (t + a / 6))) : t;
 }
 
-int calibrate_bound(const double *values, const uint32_t *clusters, size_t count, double *bound, struct error *err)
+int calibrate_bound(const double *values, const uint32_t *clusters, size_t count, size_t chains, double *bound,
+                    struct error *err)
 {
     struct member *members = malloc((count + 1) * sizeof *members);
     double mean = 0;
@@ -81,6 +82,6 @@ int calibrate_bound(const double *values, const uint32_t *clusters, size_t count
     }
     double freedom = (double)(moments.clusters - 1);
     double error = sqrt(moments.squares * (double)moments.clusters / freedom) / (double)count;
-    *bound = error > 0 ? mean + widen(t_quantile(freedom), &moments) * error : mean;
+    *bound = error > 0 ? mean + widen(t_quantile(normal_quantiles[chains - 1], freedom), &moments) * error : mean;
     return 0;
 }

@@ -154,8 +154,6 @@ static void sure_rows_leave_where_only_unsure_ones_lose(void **state)
     draw(&scene->order, COUNT, &plan, &random);
     draw(&scene->held, COUNT, &plan, &random);
     struct calibrate_result result = calibrate(scene, 0.002, leave);
-    print_message("leave %g %g cost %g path %zu acc %zu\n", (double)leave[0], (double)leave[1], result.cost,
-                  result.path, result.accepted);
     assert_true(leave[0] > 0.6f && leave[0] < 0.9f); /* log odds of 1 are a confidence of .73 */
     assert_true(result.cost < 12);
 }
@@ -227,13 +225,33 @@ static void the_bound_covers_the_mean_of_clustered_values(void **state)
                 values[i * CLUSTERS + c] = shared + normal(&random);
             }
         }
-        assert_int_equal(calibrate_bound(values, clusters, CLUSTERS * ROWS, &bound, &err), 0);
-        assert_int_equal(calibrate_bound(values, NULL, CLUSTERS * ROWS, &alone, &err), 0);
+        assert_int_equal(calibrate_bound(values, clusters, CLUSTERS * ROWS, 1, &bound, &err), 0);
+        assert_int_equal(calibrate_bound(values, NULL, CLUSTERS * ROWS, 1, &alone, &err), 0);
         below += bound < 0;
         below_alone += alone < 0;
     }
     assert_true(below > TURNS * 3 / 100 && below < TURNS * 7 / 100);
     assert_true(below_alone > TURNS / 5); /* rows taken one by one promise too much */
+}
+
+/* As hybrid heads are: the rows that trained praise what is deep, and exits on the way are worse than exit 0. */
+static void an_exit_that_costs_nothing_is_taken_where_depth_adds_nothing(void **state)
+{
+    struct scene *scene = *state;
+    const double free_first[EXITS] = {0, 10, 15};
+    const struct calibrate_settings settings = {.exits = EXITS, .cost = free_first, .max_loss = 0.002};
+    const struct plan flattering = {.noise = {1.2, 0.8, 0}, .rows_of_a_user = 4};
+    const struct plan held = {.noise = {0.02, 0.8, 0}, .rows_of_a_user = 4};
+    struct random random = {12};
+    struct calibrate_result result;
+    struct error err;
+    float leave[EXITS];
+    draw(&scene->order, COUNT, &flattering, &random);
+    draw(&scene->held, COUNT, &held, &random);
+    assert_int_equal(calibrate_leave(&settings, &scene->order.view, &scene->held.view, leave, &result, &err), 0);
+    assert_true(leave[0] == 0.5f);
+    assert_true(result.cost == 0);
+    assert_true(calibrate(scene, 0.002, leave).cost > 5); /* where it does cost something the path decides alone */
 }
 
 static void few_users_prove_nothing(void **state)
@@ -305,6 +323,7 @@ int main(void)
         cmocka_unit_test(thresholds_lose_more_than_allowed_in_five_percent_of_draws_at_most),
         cmocka_unit_test(that_holds_when_a_users_rows_hang_together),
         cmocka_unit_test(the_bound_covers_the_mean_of_clustered_values),
+        cmocka_unit_test(an_exit_that_costs_nothing_is_taken_where_depth_adds_nothing),
         cmocka_unit_test(few_users_prove_nothing),
         cmocka_unit_test(without_rows_of_their_own_half_the_users_draw_the_path),
         cmocka_unit_test(what_cannot_be_calibrated_is_refused),
