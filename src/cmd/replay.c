@@ -110,12 +110,11 @@ static int write_files(const struct job *job, const struct report *report, const
 {
     const struct asked *asked = job->asked;
     struct buffer table = {0};
-    printf("%s\n", report_summary(report));
-    if (asked->html == NULL && asked->json == NULL && asked->csv == NULL) {
-        report_put_csv(report, &table);
-        fwrite(table.data, 1, table.size, stdout);
-        buffer_free(&table);
-    }
+    report_put_text(report, &table);
+    if (buffer_check(&table, "writing a report", err) != 0)
+        return -1;
+    fwrite(table.data, 1, table.size, stdout);
+    buffer_free(&table);
     if (write_file(report, report_put_html, asked->html, suffix, err) != 0 ||
         write_file(report, report_put_json, asked->json, suffix, err) != 0)
         return -1;
@@ -273,7 +272,7 @@ int command_replay(int argc, char **argv)
         {"fresh", NULL, FLAG_SWITCH, &asked.fresh, "run the model also where an earlier replay's answers are known"},
         {"report", "FILE.html", FLAG_TEXT, &asked.html, "the report as one page"},
         {"json", "FILE", FLAG_TEXT, &asked.json, "all figures, and each test row's answers"},
-        {"csv", "FILE", FLAG_TEXT, &asked.csv, "a line a scorer (default: on standard output, without any file)"},
+        {"csv", "FILE", FLAG_TEXT, &asked.csv, "a line a scorer"},
         {"matrix", NULL, FLAG_SWITCH, &asked.matrix,
          "retrieval, embeddings' layers and similar users crossed; a run of the model each"},
         {"choose", "max_loss=X", FLAG_TEXT, &asked.choose,

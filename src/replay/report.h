@@ -77,6 +77,9 @@ void report_put_html(const struct report *report, struct buffer *out);
 void report_put_json(const struct report *report, struct buffer *out);
 void report_put_csv(const struct report *report, struct buffer *out);
 
+/* For a terminal: the sentence, and a table of the first run's scorers. */
+void report_put_text(const struct report *report, struct buffer *out);
+
 /* The three as PREFIX.html, PREFIX.json and PREFIX.csv, each replaced whole. */
 int report_write(const struct report *report, const char *prefix, struct error *err);
 

@@ -13,6 +13,7 @@
 #include "replay/metrics.h"
 #include "replay/evaluate.h"
 #include "replay/report.h"
+#include "replay/report_tables.h"
 #include "replay/synthetic.h"
 
 #define assert_near(value, expected, tolerance) assert_true(fabs((value) - (expected)) <= (tolerance))
@@ -210,9 +211,9 @@ static void two_reports_differ_in_their_line_of_times_alone(void **state)
 {
     (void)state;
     struct report *one = usual("2026-01-01, 12 s"), *other = usual("2026-02-02, 34 s");
-    void (*const writers[])(const struct report *, struct buffer *) = {report_put_html, report_put_json,
-                                                                       report_put_csv};
-    for (size_t w = 0; w < 3; w++) {
+    void (*const writers[])(const struct report *, struct buffer *) = {report_put_html, report_put_json, report_put_csv,
+                                                                       report_put_text};
+    for (size_t w = 0; w < 4; w++) {
         struct buffer a = {0}, b = {0};
         writers[w](one, &a);
         writers[w](other, &b);
@@ -230,6 +231,25 @@ static void two_reports_differ_in_their_line_of_times_alone(void **state)
     }
     report_destroy(one);
     report_destroy(other);
+}
+
+static void the_table_for_a_terminal_has_a_line_a_scorer(void **state)
+{
+    (void)state;
+    struct report *report = usual("2026-01-01, 12 s");
+    struct buffer table = {0};
+    report_put_text(report, &table);
+    assert_false(table.failed);
+    const char *text = buffer_string(&table);
+    assert_non_null(strstr(text, report_summary(report)));
+    for (size_t i = 0; i < report->scorer_count; i++) {
+        const struct report_scorer *scorer = &report->scorers[i];
+        char line[64];
+        snprintf(line, sizeof line, "\n  %-34s%8.3f", scorer->name, scorer->quality.auc);
+        assert_true(scorer->run != 0 || strstr(text, line) != NULL);
+    }
+    buffer_free(&table);
+    report_destroy(report);
 }
 
 static size_t occurrences(const char *text, const char *what)
@@ -361,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(slices_divide_the_rows, make, take_down),
         cmocka_unit_test_setup_teardown(the_papers_ablation_has_its_names, make, take_down),
         cmocka_unit_test_setup_teardown(two_reports_differ_in_their_line_of_times_alone, make, take_down),
+        cmocka_unit_test_setup_teardown(the_table_for_a_terminal_has_a_line_a_scorer, make, take_down),
         cmocka_unit_test_setup_teardown(the_page_needs_nothing_else_and_runs_nothing, make, take_down),
         cmocka_unit_test_setup_teardown(the_summary_says_what_the_figures_say, make, take_down),
         cmocka_unit_test_setup_teardown(what_is_chosen_can_be_written_into_a_head_file, make, take_down),
