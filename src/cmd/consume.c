@@ -1,8 +1,8 @@
 /* consume.c - a topic as decoded JSON lines */
-#include <signal.h>
 #include <stdio.h>
 
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/setup.h"
 #include "stream/kafka.h"
 #include "wire/codec.h"
@@ -20,14 +20,6 @@ struct reader {
     int32_t partitions, ended; /* partitions whose end has been seen */
     uint64_t printed, unreadable;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 /* Fingerprints tell the schema: each type is tried. False: none knows it. */
 static bool decode(struct reader *reader, const rd_kafka_message_t *message, struct error *err)
@@ -220,8 +212,7 @@ int command_consume(int argc, char **argv)
     int code = setup_config("consume", &config_flags, &config);
     if (code != EXIT_FINE)
         return code;
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     reader.topic = argv[operand];
     struct error err;
     int result = run_reader(&reader, config, &err);

@@ -1,6 +1,5 @@
 /* demo.c - drives logged traffic through a worker, over Kafka alone, and measures its answers */
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +7,7 @@
 #include "base/clock.h"
 #include "cmd/commands.h"
 #include "cmd/demo.h"
+#include "cmd/interrupt.h"
 #include "cmd/progress.h"
 #include "cmd/setup.h"
 
@@ -36,14 +36,6 @@ struct drive {
     double load_seconds;
     int64_t run_id;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static int check_interrupt(struct error *err)
 {
@@ -248,8 +240,7 @@ int command_demo(int argc, char **argv)
     int code = setup_config("demo", &config_flags, &config);
     if (code != EXIT_FINE)
         return code;
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     struct error err;
     int result = run_demo(&asked, config, &err);
     config_destroy(config);

@@ -1,12 +1,12 @@
 /* export.c - logged traffic's prompts with their labels, by the code that scores: training elsewhere has no skew */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/buffer.h"
 #include "base/log.h"
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/logged.h"
 #include "cmd/setup.h"
 #include "graph/evidence.h"
@@ -24,14 +24,6 @@ struct job {
     FILE *out;
     struct buffer line;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static void put_ids(struct buffer *line, const char *name, const int32_t *ids, size_t count)
 {
@@ -183,8 +175,7 @@ int command_export(int argc, char **argv)
     if (code == EXIT_FINE) {
         struct error err;
         job.config = config;
-        signal(SIGINT, on_interrupt);
-        signal(SIGTERM, on_interrupt);
+        interrupt_watch();
         if (run_job(&job, &err) != 0)
             code = setup_failed("export", &err);
         setup_answering_close(&job.answering);

@@ -38,7 +38,8 @@ struct logged_flags {
     }
 
 /* clang-format off */
-#define LOGGED_FLAGS(logged)                                                                                         \
+/* What is replayed. */
+#define LOGGED_FILE_FLAGS(logged)                                                                                   \
     {"events", "FILE", FLAG_TEXT, &(logged).events, "interactions, as produce reads them (no file at all: topics)"},  \
     {"items", "FILE", FLAG_TEXT, &(logged).items, "titles and attributes"},                                          \
     {"users", "FILE", FLAG_TEXT, &(logged).users, "profiles"},                                                       \
@@ -48,7 +49,11 @@ struct logged_flags {
     {"user-map", "FIELD=RULE", FLAG_LIST, &(logged).user_maps, "of the users"},                                      \
     {"format", "FORMAT", FLAG_TEXT, &(logged).format, "of the events: csv, tsv, json, recbole (default: by name)"},  \
     {"kind", "KIND", FLAG_TEXT, &(logged).kind, "of events without a kind column (default rating)"},                 \
-    {"time-unit", "s|ms", FLAG_TEXT, &(logged).time_unit, "of their timestamps (default: s for RecBole, else ms)"},  \
+    {"time-unit", "s|ms", FLAG_TEXT, &(logged).time_unit, "of their timestamps (default: s for RecBole, else ms)"}
+
+/* And which requests of it. */
+#define LOGGED_FLAGS(logged)                                                                                         \
+    LOGGED_FILE_FLAGS(logged),                                                                                       \
     {"from", "TIME|OFFSET", FLAG_TEXT, &(logged).from, "where reading begins; offsets: in every partition"},         \
     {"to", "TIME|OFFSET", FLAG_TEXT, &(logged).to, "where it ends (default: what is there now)"},                    \
     {"after", "TIME", FLAG_TIME, &(logged).after_ms, "requests from then on; what is earlier is only learned"},      \

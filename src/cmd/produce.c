@@ -1,5 +1,4 @@
 /* produce.c - files into a topic, as Avro */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/progress.h"
 #include "cmd/setup.h"
 #include "replay/event_file.h"
@@ -55,14 +55,6 @@ struct job {
     struct error failure; /* the broker's, of a message that it will never take */
     bool failed;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static void take_report(void *context, void *opaque, const char *topic, int32_t partition, int64_t offset,
                         const struct error *error)
@@ -250,8 +242,7 @@ int command_produce(int argc, char **argv)
         flag_list_free(&asked.maps);
         return code;
     }
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     struct error err;
     int result = run_job(&job, config, argv[operand], (enum event_format)format, event_kind, &err);
     flag_list_free(&asked.maps);

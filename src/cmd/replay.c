@@ -1,6 +1,5 @@
 /* replay.c - logged traffic once more: what any setting would have cost and gained */
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/replay.h"
 #include "replay/compare.h"
 
@@ -39,14 +39,6 @@ struct job {
     char values[MOST_FACTS][FACT_SIZE];
     size_t fact_count;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static void add_fact(struct job *job, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -244,8 +236,7 @@ static int replay(struct asked *asked, struct config_flags *config_flags)
     int code = setup_config("replay", config_flags, &job.config);
     if (code != EXIT_FINE)
         return code;
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     if (run_job(&job, &err) != 0)
         code = setup_failed("replay", &err);
     if (job.runs != NULL)

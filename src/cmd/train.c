@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/progress.h"
 #include "cmd/setup.h"
 #include "cmd/train.h"
@@ -38,14 +39,6 @@ struct job {
     struct progress progress;
     char doing[96]; /* what the progress says */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static int run_epoch(struct job *job, size_t epoch, double *loss, struct error *err)
 {
@@ -252,9 +245,7 @@ static int run_asked(const struct asked *asked, int32_t kind, const struct confi
         .seed = (uint64_t)asked->seed,
         .interrupted = &interrupted,
     };
-    interrupted = 0;
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     return run_job(&job, &source, err);
 }
 

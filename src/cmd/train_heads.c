@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "cmd/commands.h"
+#include "cmd/interrupt.h"
 #include "cmd/logged.h"
 #include "cmd/train.h"
 #include "cmd/train_heads.h"
@@ -34,14 +35,6 @@ struct job {
     struct heads_exit0 exit0;
     struct heads_set sets[HEADS_KINDS];
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 static int load_rows(struct job *job, struct error *err)
 {
@@ -340,9 +333,7 @@ static int run_asked(struct job *job, struct config_flags *config_flags, struct 
     if (code != EXIT_FINE)
         return code;
     job->config = *config;
-    interrupted = 0;
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    interrupt_watch();
     return run_job(job, &err) == 0 ? EXIT_FINE : setup_failed("train", &err);
 }
 
@@ -366,19 +357,7 @@ int command_train_heads(int argc, char **argv)
                           .patience = (int64_t)adam.patience};
     struct job *job = calloc(1, sizeof *job);
     const struct flag flags[] = {
-        {"events", "FILE", FLAG_TEXT, &asked.logged.events,
-         "interactions, as produce reads them (no file at all: topics)"},
-        {"items", "FILE", FLAG_TEXT, &asked.logged.items, "titles and attributes"},
-        {"users", "FILE", FLAG_TEXT, &asked.logged.users, "profiles"},
-        {"requests", "FILE", FLAG_TEXT, &asked.logged.requests, "score requests (default: made of the events)"},
-        {"map", "FIELD=RULE", FLAG_LIST, &asked.logged.maps, "a column of the events, as for produce; again for more"},
-        {"item-map", "FIELD=RULE", FLAG_LIST, &asked.logged.item_maps, "of the items"},
-        {"user-map", "FIELD=RULE", FLAG_LIST, &asked.logged.user_maps, "of the users"},
-        {"format", "FORMAT", FLAG_TEXT, &asked.logged.format,
-         "of the events: csv, tsv, json, recbole (default: by name)"},
-        {"kind", "KIND", FLAG_TEXT, &asked.logged.kind, "of events without a kind column (default rating)"},
-        {"time-unit", "s|ms", FLAG_TEXT, &asked.logged.time_unit,
-         "of their timestamps (default: s for RecBole, else ms)"},
+        LOGGED_FILE_FLAGS(asked.logged),
         {"out", "FILE", FLAG_TEXT, &asked.out, "*.heads.gguf to write; replaced only by a whole new one"},
         {"sets", "LIST", FLAG_TEXT, &asked.sets,
          "of text, hybrid, single (default text,hybrid); exit 0 is always there"},
