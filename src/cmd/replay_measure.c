@@ -1,5 +1,4 @@
 /* replay_measure.c - candidates a second under the settings that matter */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +6,9 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "cmd/replay.h"
-#include "replay/evaluate.h"
 #include "graph/evidence.h"
+#include "replay/evaluate.h"
+#include "score/exit0.h"
 
 /* A request's place in what is kept. */
 struct kept {
@@ -76,15 +76,6 @@ static int keep_request(void *context, const struct replay_request *request, str
     return measuring->rows >= measuring->wanted;
 }
 
-/* As score/exit0.h has it. */
-static bool is_settled(const struct answering *view, const float *features)
-{
-    if (view->rule.kind != EXIT_RULE_CALIBRATED || view->heads.exit0 == NULL)
-        return false;
-    float p = 1.0F / (1.0F + expf(-heads_exit0_logit(&view->heads, features)));
-    return exit_rule_confidence(p) >= view->heads.exit0_leave;
-}
-
 /* The request's candidates that exit 0 does not settle; returns how many, -1 without memory. */
 static int gather(struct measuring *measuring, const struct answering *view, const struct kept *kept, size_t *count,
                   struct error *err)
@@ -100,11 +91,10 @@ static int gather(struct measuring *measuring, const struct answering *view, con
     for (size_t i = 0, start = 0; i < kept->count; i++) {
         const float *features = &measuring->features[(kept->first + i) * EVIDENCE_FEATURES];
         size_t end = measuring->ends[kept->first + i];
-        if (!is_settled(view, features)) {
+        if (!exit0_is_settled(heads, &view->rule, exit0_probability(heads, features))) {
             if (append(&measuring->tails, measuring->tokens.ids + kept->tails + start, end - start, err) != 0)
                 return -1;
-            for (size_t e = 0; e < heads->count; e++)
-                measuring->evidence[*count * heads->count + e] = head_evidence_logit(heads, &heads->exits[e], features);
+            heads_weigh_evidence(heads, features, &measuring->evidence[*count * heads->count]);
             measuring->offsets[++*count] = measuring->tails.count;
         }
         start = end;

@@ -199,7 +199,7 @@ static void choose_readings(const struct engine *engine, struct scoring *scoring
 /* Not finite where the logit is not. */
 static float probability_of(float logit, float evidence)
 {
-    return (float)(1.0 / (1.0 + exp(-((double)logit + (double)evidence))));
+    return (float)heads_probability((double)logit + (double)evidence);
 }
 
 /* What the evidence adds at an exit of the heads'. */

@@ -184,3 +184,14 @@ float head_evidence_logit(const struct heads *heads, const struct head *head, co
 {
     return head->evidence == NULL ? 0.0f : sum_products(head->evidence, features, heads->evidence_count);
 }
+
+void heads_weigh_evidence(const struct heads *heads, const float *features, float *logits)
+{
+    for (size_t i = 0; i < heads->count; i++)
+        logits[i] = head_evidence_logit(heads, &heads->exits[i], features);
+}
+
+double heads_probability(double logit)
+{
+    return 1.0 / (1.0 + exp(-logit));
+}

@@ -83,6 +83,12 @@ float heads_exit0_logit(const struct heads *heads, const float *features);
 /* What the evidence adds to a head's logits: 0 for a text head. */
 float head_evidence_logit(const struct heads *heads, const struct head *head, const float *features);
 
+/* The same at every exit: logits[0..count). */
+void heads_weigh_evidence(const struct heads *heads, const float *features, float *logits);
+
+/* Not finite where the logit is not a number. */
+double heads_probability(double logit);
+
 /* Where a file's heads come from. What is not known is 0 or "". */
 struct heads_origin {
     char model_hash[36];    /* heads_model_hash() */

@@ -101,15 +101,10 @@ static double weigh(const float *weights, const float *values, size_t count)
     return sum;
 }
 
-static double exit0_logit(const struct heads *heads, const float *features)
-{
-    return weigh(heads->exit0, features, heads->evidence_count) + (double)heads->exit0_bias;
-}
-
 void answers_of_evidence(const struct answers *answers, const float *features, float *logits)
 {
     if (answers->exit0 != NULL)
-        logits[0] = (float)exit0_logit(answers->exit0, features);
+        logits[0] = heads_exit0_logit(answers->exit0, features);
 }
 
 void answers_of_states(struct answers *answers, const float *states, double *bare)
@@ -140,15 +135,10 @@ void answers_with_evidence(const struct answers *answers, const double *bare, co
     }
 }
 
-static double sigmoid(double logit)
-{
-    return 1 / (1 + exp(-logit));
-}
-
 double answers_without_model(const struct answers *answers, const float *features)
 {
-    return sigmoid(answers->exit0 != NULL ? exit0_logit(answers->exit0, features)
-                                          : (double)features[0] /* log odds of the item's like rate */);
+    return heads_probability((double)(answers->exit0 != NULL ? heads_exit0_logit(answers->exit0, features)
+                                                             : features[0] /* log odds of the item's like rate */));
 }
 
 static void print_line(struct answers *answers, const struct trajectory_row *row, double p, size_t layers)

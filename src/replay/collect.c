@@ -201,8 +201,7 @@ static void weigh_evidence(struct collecting *collecting)
     const struct heads *heads = collecting->model->heads;
     for (size_t i = 0; i < collecting->row_count; i++) {
         const float *features = &collecting->trajectory->features[collecting->rows[i] * EVIDENCE_FEATURES];
-        for (size_t e = 0; e < heads->count; e++)
-            collecting->evidence[i * heads->count + e] = head_evidence_logit(heads, &heads->exits[e], features);
+        heads_weigh_evidence(heads, features, &collecting->evidence[i * heads->count]);
     }
 }
 

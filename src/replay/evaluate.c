@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/heads.h"
+
 /* The places of a set's readings: exits[e] spans places[e] .. places[e + 1), its layers ascending to its own. */
 struct set_places {
     uint32_t layers[EVALUATE_EXITS];
@@ -54,7 +56,7 @@ size_t evaluate_layers(const struct trajectory *trajectory, const char *set)
 /* As the engine makes it: in double, then a float. */
 static float probability(float logit)
 {
-    return (float)(1.0 / (1.0 + exp(-(double)logit)));
+    return (float)heads_probability((double)logit);
 }
 
 /* One row on its way through the exits. */

@@ -22,4 +22,10 @@ struct exit0 {
 /* `heads` may have neither exit 0 nor exits. */
 struct exit0 exit0_ask(const struct heads *heads, const struct exit_rule *rule, const struct evidence *evidence);
 
+/* By the heads' exit 0 from evidence_features(): NaN where they have none, or one whose weights know no measure. */
+double exit0_probability(const struct heads *heads, const float *features);
+
+/* Whether that probability is final under the rule. */
+bool exit0_is_settled(const struct heads *heads, const struct exit_rule *rule, double probability);
+
 #endif

@@ -168,13 +168,6 @@ static bool any_needs_row(const struct asking *asking)
     return false;
 }
 
-/* What the evidence adds at each head to the row's logits. */
-static void weigh_evidence(const struct heads *heads, const struct exit0 *exit0, float *evidence)
-{
-    for (size_t i = 0; i < heads->count; i++)
-        evidence[i] = head_evidence_logit(heads, &heads->exits[i], exit0->features);
-}
-
 static int render_prefix(struct scorer *scorer, const struct asking *asking, struct error *err)
 {
     scorer->prefix.count = 0;
@@ -197,7 +190,8 @@ static int render_candidate(struct scorer *scorer, struct asking *asking, size_t
     if (asking->explain && explain_text(asking->arena, &scorer->system_text, &scorer->user_text, &scorer->tail_text,
                                         &batch->texts[batch->rows], err) != 0)
         return -1;
-    weigh_evidence(scorer->heads, &asking->exit0[c], batch->evidence + batch->rows * scorer->heads->count);
+    heads_weigh_evidence(scorer->heads, asking->exit0[c].features,
+                         batch->evidence + batch->rows * scorer->heads->count);
     batch->row_of[c] = batch->rows++;
     batch->offsets[batch->rows] = scorer->tails.count;
     return 0;
