@@ -90,16 +90,22 @@ int gguf_text(const struct gguf *gguf, const char *key, struct text *text, struc
     return 0;
 }
 
+static int find_integer(const struct gguf *gguf, const char *key, bool *negative, uint64_t *magnitude,
+                        struct error *err)
+{
+    const struct value *value;
+    if (find_kind(gguf, key, false, "an integer", &value, err) != 0)
+        return -1;
+    return read_integer(value, 0, negative, magnitude) ? 0 : wrong_type(gguf, key, value, "an integer", err);
+}
+
 int gguf_unsigned(const struct gguf *gguf, const char *key, uint64_t least, uint64_t most, uint64_t *number,
                   struct error *err)
 {
-    const struct value *value;
     bool negative;
     uint64_t magnitude;
-    if (find_kind(gguf, key, false, "an integer", &value, err) != 0)
+    if (find_integer(gguf, key, &negative, &magnitude, err) != 0)
         return -1;
-    if (!read_integer(value, 0, &negative, &magnitude))
-        return wrong_type(gguf, key, value, "an integer", err);
     if (negative || magnitude < least || magnitude > most)
         return gguf_fail(gguf, err, "key %s is %s%" PRIu64 ", must be %" PRIu64 " to %" PRIu64, key,
                          negative ? "-" : "", magnitude, least, most);
@@ -110,13 +116,10 @@ int gguf_unsigned(const struct gguf *gguf, const char *key, uint64_t least, uint
 int gguf_integer(const struct gguf *gguf, const char *key, int64_t least, int64_t most, int64_t *number,
                  struct error *err)
 {
-    const struct value *value;
     bool negative;
     uint64_t magnitude;
-    if (find_kind(gguf, key, false, "an integer", &value, err) != 0)
+    if (find_integer(gguf, key, &negative, &magnitude, err) != 0)
         return -1;
-    if (!read_integer(value, 0, &negative, &magnitude))
-        return wrong_type(gguf, key, value, "an integer", err);
     *number = (int64_t)(negative ? -magnitude : magnitude);
     if ((!negative && magnitude > INT64_MAX) || *number < least || *number > most)
         return gguf_fail(gguf, err, "key %s is %s%" PRIu64 ", must be %" PRId64 " to %" PRId64, key,

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "replay/report_tables.h"
 
 const char *report_text(struct report *report, const char *format, ...)
@@ -362,26 +361,4 @@ bool report_chosen(const struct report *report, const char *set, struct exit_rul
         return true;
     }
     return false;
-}
-
-static int write_one(const struct report *report, const char *prefix, const char *suffix,
-                     void (*put)(const struct report *report, struct buffer *out), struct error *err)
-{
-    struct buffer path = {0}, out = {0};
-    buffer_printf(&path, "%s.%s", prefix, suffix);
-    put(report, &out);
-    int result = buffer_check(&path, "naming a report", err) != 0 || buffer_check(&out, "writing a report", err) != 0
-                     ? -1
-                     : file_replace(buffer_string(&path), out.data, out.size, err);
-    buffer_free(&path);
-    buffer_free(&out);
-    return result;
-}
-
-int report_write(const struct report *report, const char *prefix, struct error *err)
-{
-    if (write_one(report, prefix, "json", report_put_json, err) != 0 ||
-        write_one(report, prefix, "csv", report_put_csv, err) != 0)
-        return -1;
-    return write_one(report, prefix, "html", report_put_html, err);
 }

@@ -80,9 +80,6 @@ void report_put_csv(const struct report *report, struct buffer *out);
 /* For a terminal: the sentence, and a table of the first run's scorers. */
 void report_put_text(const struct report *report, struct buffer *out);
 
-/* The three as PREFIX.html, PREFIX.json and PREFIX.csv, each replaced whole. */
-int report_write(const struct report *report, const char *prefix, struct error *err);
-
 /*
  * The cheapest setting whose log-loss increase over the reference depth stays <= max_loss with its 95 % interval, on
  * the calibrate slice, of the first run's set; false when none does. `leave` gets (exits + 1) thresholds, exit 0's
