@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "cmd/flags.h"
+#include "cmd/printed.h"
 
 enum { MOST_ARGUMENTS = 16 };
 
@@ -43,6 +44,11 @@ static int end(void **state)
     return 0;
 }
 
+static int parse_words(int argc, char **argv)
+{
+    return flags_parse(&usage, argc, argv);
+}
+
 /* Arguments as a line, parted by single blanks; what is printed goes into `said`. */
 static int parse(const char *line)
 {
@@ -52,30 +58,9 @@ static int parse(const char *line)
     name = NULL;
     count = -1;
     share = -1;
-    int argc = 0;
     snprintf(words, sizeof words, "try %s", line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
-        arguments[argc++] = word;
-    arguments[argc] = NULL;
-
-    fflush(stdout);
-    fflush(stderr);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    int out = dup(STDOUT_FILENO), errors = dup(STDERR_FILENO);
-    dup2(fileno(file), STDOUT_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
-    int result = flags_parse(&usage, argc, arguments);
-    fflush(stdout);
-    fflush(stderr);
-    dup2(out, STDOUT_FILENO);
-    dup2(errors, STDERR_FILENO);
-    close(out);
-    close(errors);
-    rewind(file);
-    said[fread(said, 1, sizeof said - 1, file)] = '\0';
-    fclose(file);
-    return result;
+    int argc = printed_split(words, arguments);
+    return printed_run(parse_words, argc, arguments, said, NULL, sizeof said);
 }
 
 static void expect_refusal(const char *line, const char *words)

@@ -14,52 +14,25 @@
 #include "cmd/commands.h"
 #include "cmd/flags.h"
 #include "cmd/heads_file.h"
+#include "cmd/printed.h"
 #include "graph/graph.h"
 #include "stream/broker.h"
 
 enum { MOST_ARGUMENTS = 24 };
 
 static char directory[256], state_option[300];
-static char out[1 << 16], errors[4096]; /* what the last command printed */
-
-static void take(FILE *file, char *into, size_t size)
-{
-    rewind(file);
-    into[fread(into, 1, size - 1, file)] = '\0';
-    fclose(file);
-}
+static char out[1 << 16], errors[1 << 16]; /* what the last command printed */
 
 /* Arguments parted by single blanks; the store and the tiny model are set. Returns the exit code. */
 static int run(int (*command)(int, char **), const char *line)
 {
     static char words[2048];
     char *arguments[MOST_ARGUMENTS];
-    int argc = 0;
     snprintf(words, sizeof words,
              "command --set %s --set graph.edges=all --set model.path=" HEADRACE_GOLDEN "/tiny.gguf %s", state_option,
              line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
-        arguments[argc++] = word;
-    arguments[argc] = NULL;
-
-    fflush(stdout);
-    fflush(stderr);
-    FILE *printed = tmpfile(), *complained = tmpfile();
-    assert_non_null(printed);
-    assert_non_null(complained);
-    int saved_out = dup(STDOUT_FILENO), saved_errors = dup(STDERR_FILENO);
-    dup2(fileno(printed), STDOUT_FILENO);
-    dup2(fileno(complained), STDERR_FILENO);
-    int code = command(argc, arguments);
-    fflush(stdout);
-    fflush(stderr);
-    dup2(saved_out, STDOUT_FILENO);
-    dup2(saved_errors, STDERR_FILENO);
-    close(saved_out);
-    close(saved_errors);
-    take(printed, out, sizeof out);
-    take(complained, errors, sizeof errors);
-    return code;
+    int argc = printed_split(words, arguments);
+    return printed_run(command, argc, arguments, out, errors, sizeof out);
 }
 
 static void expect(const char *text, const char *words)

@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "cmd/commands.h"
 #include "cmd/flags.h"
+#include "cmd/printed.h"
 #include "cmd/setup.h"
 #include "cmd/train.h"
 #include "cmd/vectors.h"
@@ -77,29 +78,9 @@ static int run(const char *line)
 {
     static char words[2048];
     char *arguments[MOST_ARGUMENTS];
-    int argc = 0;
     snprintf(words, sizeof words, "train %s", line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
-        arguments[argc++] = word;
-    arguments[argc] = NULL;
-    fflush(stdout);
-    fflush(stderr);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    int out = dup(STDOUT_FILENO), errors = dup(STDERR_FILENO);
-    dup2(fileno(file), STDOUT_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
-    int code = command_train(argc, arguments);
-    fflush(stdout);
-    fflush(stderr);
-    dup2(out, STDOUT_FILENO);
-    dup2(errors, STDERR_FILENO);
-    close(out);
-    close(errors);
-    rewind(file);
-    printed[fread(printed, 1, sizeof printed - 1, file)] = '\0';
-    fclose(file);
-    return code;
+    int argc = printed_split(words, arguments);
+    return printed_run(command_train, argc, arguments, printed, NULL, sizeof printed);
 }
 
 /* `more` flags behind those that every test here gives. */

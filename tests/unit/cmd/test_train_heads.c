@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "cmd/commands.h"
+#include "cmd/printed.h"
 #include "cmd/train_heads.h"
 
 enum { MOST_ARGUMENTS = 60, USERS = 25, ITEMS = 30, EVENTS = 500, EXITS = 3 };
@@ -70,28 +71,8 @@ static int end(void **state)
 static int run(char *line)
 {
     char *arguments[MOST_ARGUMENTS];
-    int argc = 0;
-    for (char *word = strtok(line, " "); word != NULL; word = strtok(NULL, " "))
-        arguments[argc++] = word;
-    arguments[argc] = NULL;
-    fflush(stdout);
-    fflush(stderr);
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    int output = dup(STDOUT_FILENO), errors = dup(STDERR_FILENO);
-    dup2(fileno(file), STDOUT_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
-    int code = command_train(argc, arguments);
-    fflush(stdout);
-    fflush(stderr);
-    dup2(output, STDOUT_FILENO);
-    dup2(errors, STDERR_FILENO);
-    close(output);
-    close(errors);
-    rewind(file);
-    printed[fread(printed, 1, sizeof printed - 1, file)] = '\0';
-    fclose(file);
-    return code;
+    int argc = printed_split(line, arguments);
+    return printed_run(command_train, argc, arguments, printed, NULL, sizeof printed);
 }
 
 static int train_into(const char *file, const char *more)
