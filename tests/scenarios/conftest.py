@@ -1,8 +1,11 @@
-"""Scenarios: the real program as processes on the embedded broker, judged by another implementation.
+"""Scenarios: the real program as processes on the embedded or a real broker, judged by another implementation.
+
+A test that takes `world` has the embedded broker, one that takes `real_world` a real one (the marker real_broker is
+added to it); where that cannot be had it is skipped, saying why, and under CI=true it fails.
 
 SCENARIO_PROGRAM names the program, SCENARIO_CACHE the directory with the model and ml-100k, SCENARIO_SLOWDOWN how many
-times more slowly than usual the program runs under a sanitizer (./dev test sets them). Every process is started on
-loopback at a free port and stopped by its own process id.
+times more slowly than usual the program runs under a sanitizer, SCENARIO_FULL=yes that the long tests run and others do
+more (./dev test sets them). Every process is started on loopback at a free port and stopped by its own process id.
 """
 
 import json
@@ -16,13 +19,45 @@ import fastavro
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import kafka
+import maven
+import registry
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY_MODEL = ROOT / "tests/golden/tiny.gguf"
 PROGRAM = os.environ.get("SCENARIO_PROGRAM", str(ROOT / "build/release/headrace"))
-CACHE = pathlib.Path(os.environ.get("SCENARIO_CACHE", pathlib.Path.home() / ".cache/headrace"))
+CACHE = maven.CACHE
 SLOWDOWN = int(os.environ.get("SCENARIO_SLOWDOWN", "1"))
+FULL = os.environ.get("SCENARIO_FULL") == "yes"
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
+TOPICS = ("interactions", "items", "users", "score-requests")
 EARLY = 875_000_000_000  # milliseconds, before every timestamp that the scenarios use
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_broker: needs a real Kafka broker, or a real registry")
+    config.addinivalue_line("markers", "full: takes long; only in ./dev test --full")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"real_world", "real_registry"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.real_broker)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("full") and not FULL:
+        pytest.skip("takes long: in ./dev test --full, or with SCENARIO_FULL=yes")
+
+
+def needed(make):
+    """What `make` gives; without it there is nothing to test."""
+    try:
+        return make()
+    except maven.Unavailable as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
 
 
 def wait_for(what, condition, seconds=30):
@@ -67,12 +102,21 @@ class World:
         self.directory = directory
         self.processes = []
         self.log_number = 0
+        self.kafka = None  # the real broker
 
     def start_broker(self):
         address = self.directory / "broker"
         self.broker = self.start("broker", "--address-file", str(address))
         wait_for("the broker's address", address.exists)
         self.address = address.read_text()
+
+    def start_real_broker(self, partitions=4, **options):
+        """With our topics; `options` as kafka.Broker takes them."""
+        self.kafka = needed(lambda: kafka.Broker(self.directory / "kafka", **options))
+        self.kafka.start()
+        self.address = self.kafka.address
+        self.kafka.create_topics({**{name: partitions for name in (*TOPICS, "scores")},
+                                  **{f"{name}.dead": 1 for name in TOPICS}})
 
     def start(self, command, *arguments):
         self.log_number += 1
@@ -141,6 +185,8 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        if self.kafka is not None:
+            self.kafka.kill()
         for process in self.processes:
             log = self.log(process)
             assert not any(report in log for report in SANITIZER_REPORTS), log
@@ -154,6 +200,26 @@ def world(tmp_path):
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def real_world(tmp_path):
+    made = World(tmp_path)
+    try:
+        made.start_real_broker()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def real_registry(tmp_path):
+    made = needed(lambda: registry.Registry(tmp_path / "registry"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture(scope="session")
