@@ -9,8 +9,14 @@
  * A message that cannot be read goes to `<topic>.dead` through the outbox: it is stored in the same batch as the offset
  * behind it, sent, and deleted when the broker has acknowledged it.
  *
- * A stored offset that the log no longer holds is ERROR_FATAL (retention gap; the message says what to do): going on
- * would leave a hole in the graph.
+ * A registry that cannot be asked is no fault of the message: it is kept and tried again, and nothing is read
+ * meanwhile.
+ *
+ * A gap is a stored offset that does not fit the log: earlier than its start (retention was quicker than we), later
+ * than its end, or behind another message than the one that was read there (the topic was deleted and created again).
+ * What happens then is `on_gap`. With GAP_STOP it is ERROR_FATAL, and the message says what to do: going on would leave
+ * a hole in the graph. A topic that is created again and filled beyond our place within seconds, while we read, cannot
+ * be told from the old one; the next start notices.
  *
  * Threads: one of its own, which is the graph's writer.
  */
@@ -27,6 +33,12 @@
 #include "stream/producer.h"
 #include "wire/codec.h"
 
+enum gap_policy {
+    GAP_STOP,
+    GAP_REBUILD, /* the thread ends with materialiser_progress.rebuild: drop the state (graph_drop()) and start anew */
+    GAP_ACCEPT,  /* a warning, a count, and on from the oldest message that there is */
+};
+
 struct materialiser_settings {
     struct kafka_settings kafka;
     struct kafka_topics topics;
@@ -36,6 +48,7 @@ struct materialiser_settings {
     int batch_wait_ms;          /* … or this long after its first */
     int64_t max_future_skew_ms; /* an event later than its record's time by more is a dead letter; 0: no check */
     size_t message_limit;       /* bytes of one message; more is too_large */
+    enum gap_policy on_gap;
     void (*observe)(void *observer, const struct interaction *interaction); /* NULL, or called in the thread with each
                                                                                interaction that was applied */
     void *observer;
@@ -43,11 +56,29 @@ struct materialiser_settings {
 
 struct materialiser;
 
+enum { MATERIALISER_TOPICS = 3, MATERIALISER_DEAD = DEAD_TOO_LARGE + 1 };
+
+struct materialiser_topic {
+    const char *name;                 /* NULL: none such */
+    int32_t partitions;               /* 0: not there yet */
+    uint64_t applied;                 /* messages */
+    uint64_t dead[MATERIALISER_DEAD]; /* by enum dead_letter_class */
+    int64_t lag;                      /* messages that the log holds and the state does not; -1: not known yet */
+    int64_t lag_ms; /* how old the newest applied message is while there is a lag, by the record's time; else 0 */
+};
+
+/* Since the start; all but `lag` only grows. */
 struct materialiser_progress {
-    uint64_t messages;     /* taken from Kafka since the start */
+    uint64_t messages;     /* taken from Kafka */
     uint64_t dead_letters; /* of them */
-    bool caught_up;        /* every partition has been at its end once since the start */
+    uint64_t batches;      /* committed */
+    uint64_t gaps;         /* accepted */
+    uint64_t gap_messages; /* in them, as far as offsets tell */
+    bool waiting;          /* for the registry: a message is held */
+    bool caught_up;        /* every partition has been at its end once */
     bool stopped;          /* the thread has ended: by materialiser_stop() or an error */
+    bool rebuild;          /* it has ended because of a gap, and on_gap is GAP_REBUILD */
+    struct materialiser_topic topics[MATERIALISER_TOPICS];
 };
 
 /*
@@ -57,6 +88,7 @@ struct materialiser_progress {
 int materialiser_start(struct materialiser **materialiser, const struct materialiser_settings *settings,
                        struct graph *graph, const struct codec *codec, struct error *err);
 
+/* From any thread. */
 struct materialiser_progress materialiser_progress(struct materialiser *materialiser);
 
 /* Commits what is staged, ends the thread, frees. -1 with the error that had ended the thread before, if one had. */
