@@ -175,16 +175,21 @@ struct graph_counts graph_counts(const struct graph *graph)
     };
 }
 
-struct graph_memory graph_memory(const struct graph *graph)
+struct graph_memory graph_shared_memory(const struct graph *graph)
 {
-    struct graph_memory memory = {
-        .limits = limits_bytes(&graph->limits) + graph->free_users.capacity * sizeof(struct order_entry),
-        .staged = overlay_bytes(&graph->staged.overlay) + graph->staged.change_capacity * sizeof(struct change) +
-                  ids_bytes(&graph->staged.users.ids) + ids_bytes(&graph->staged.items.ids),
-    };
+    struct graph_memory memory = {.limits = 0};
     nodes_memory(&graph->nodes, &memory);
     if (graph->similar_table != NULL)
         memory.embeddings += similar_table_bytes(graph->similar_table) + graph->owner_capacity * sizeof *graph->owners;
+    return memory;
+}
+
+struct graph_memory graph_memory(const struct graph *graph)
+{
+    struct graph_memory memory = graph_shared_memory(graph);
+    memory.limits = limits_bytes(&graph->limits) + graph->free_users.capacity * sizeof(struct order_entry);
+    memory.staged = overlay_bytes(&graph->staged.overlay) + graph->staged.change_capacity * sizeof(struct change) +
+                    ids_bytes(&graph->staged.users.ids) + ids_bytes(&graph->staged.items.ids);
     return memory;
 }
 

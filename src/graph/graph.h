@@ -173,7 +173,11 @@ struct graph_memory {
     size_t staged; /* the writer's batch */
 };
 
+/* No reader's: the writer's thread alone, or where nobody writes. */
 struct graph_memory graph_memory(const struct graph *graph);
+
+/* For readers: without limits and staged, which are the writer's own. */
+struct graph_memory graph_shared_memory(const struct graph *graph);
 
 /* What RocksDB takes and how it copes, all of it and by column family. */
 struct store_memory graph_store_memory(const struct graph *graph);

@@ -13,6 +13,7 @@ struct store_memory {
     uint64_t pending;       /* that compactions have to go through */
     uint64_t write_rate;    /* bytes a second that writers are slowed down to; 0: they are not */
     bool stopped;           /* writers wait */
+    double stalled_seconds; /* they were slowed down or stopped for, since the open */
 };
 
 /* What a family takes on the disk, tables only, and how many keys it has, roughly. */

@@ -466,6 +466,20 @@ static uint64_t property(const struct store *store, enum family family, const ch
     return value;
 }
 
+/* RocksDB tells it in a report for people only: "Cumulative stall: 00:00:1.500 H:M:S, 0.0 percent". */
+static double stalled_seconds(const struct store *store)
+{
+    static const char words[] = "Cumulative stall: ";
+    int hours, minutes;
+    double seconds, sum = 0;
+    char *report = store->database != NULL ? rocksdb_property_value(store->database, "rocksdb.dbstats") : NULL;
+    const char *at = report != NULL ? strstr(report, words) : NULL;
+    if (at != NULL && sscanf(at + sizeof words - 1, "%d:%d:%lf", &hours, &minutes, &seconds) == 3)
+        sum = hours * 3600.0 + minutes * 60.0 + seconds;
+    rocksdb_free(report);
+    return sum;
+}
+
 struct store_memory store_memory(const struct store *store)
 {
     struct store_memory memory = {
@@ -473,6 +487,7 @@ struct store_memory store_memory(const struct store *store)
         .pinned = property(store, FAMILY_EDGES, "rocksdb.block-cache-pinned-usage"),
         .write_rate = property(store, FAMILY_EDGES, "rocksdb.actual-delayed-write-rate"),
         .stopped = property(store, FAMILY_EDGES, "rocksdb.is-write-stopped") != 0,
+        .stalled_seconds = stalled_seconds(store),
     };
     for (int i = 0; i < FAMILY_COUNT; i++) {
         memory.buffers += property(store, (enum family)i, "rocksdb.cur-size-all-mem-tables");
