@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/commands.h"
+#include "cmd/run_observe.h"
 #include "cmd/setup.h"
 #include "cmd/vectors.h"
 #include "score/service.h"
@@ -38,6 +39,8 @@ static void catch_stop_signals(void)
 
 struct worker {
     struct config *config;
+    struct run_observe *observe; /* NULL: http.listen is empty */
+    bool stopping;
     struct trained trained;
     struct graph *graph;
     struct codec *codec;
@@ -50,6 +53,28 @@ struct worker {
     char host[128];
     int64_t reported_ns;
 };
+
+/* Pages show what is there by now: to be called when a part has come. */
+static void show_parts(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    run_observe_show(worker->observe, &(struct run_view){
+                                          .ingests = config_includes(config, "roles", "ingest"),
+                                          .scores = config_includes(config, "roles", "score"),
+                                          .stopping = worker->stopping,
+                                          .graph = worker->graph,
+                                          .materialiser = worker->materialiser,
+                                          .requests = worker->requests,
+                                          .feedback = worker->feedback,
+                                          .answering = worker->scorer != NULL ? &worker->answering : NULL,
+                                      });
+}
+
+/* To be called before a part goes. */
+static void hide_parts(struct worker *worker)
+{
+    run_observe_show(worker->observe, &(struct run_view){.stopping = true});
+}
 
 /* What became of our answers, as the interactions tell it. */
 static void take_feedback(void *observer, const struct interaction *interaction)
@@ -94,9 +119,11 @@ static int start_scoring(struct worker *worker, struct error *err)
                                        .topics = topics,
                                        .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
                                        .in_flight = IN_FLIGHT};
-    if (requests_start(&worker->requests, &settings, err) != 0)
+    if (requests_start(&worker->requests, &settings, err) != 0 ||
+        service_create(&worker->service, &service, worker->requests, worker->scorer, worker->codec, err) != 0)
         return -1;
-    return service_create(&worker->service, &service, worker->requests, worker->scorer, worker->codec, err);
+    show_parts(worker);
+    return 0;
 }
 
 static int start(struct worker *worker, struct error *err)
@@ -104,6 +131,9 @@ static int start(struct worker *worker, struct error *err)
     const struct config *config = worker->config;
     bool ingests = config_includes(config, "roles", "ingest"), scores = config_includes(config, "roles", "score");
     struct graph_settings graph = setup_graph(config, !ingests);
+    if (run_observe_start(&worker->observe, config, err) != 0)
+        return -1;
+    show_parts(worker);
     if (trained_open(&worker->trained, config, err) != 0)
         return -1;
     trained_give(&worker->trained, &graph);
@@ -113,14 +143,18 @@ static int start(struct worker *worker, struct error *err)
         return -1;
     if (ingests && start_materialiser(worker, err) != 0)
         return -1;
+    show_parts(worker);
     if (!scores)
         return 0;
     if (setup_answering(config, &worker->answering, err) != 0)
         return -1;
     struct scorer_settings settings = setup_scorer(config, &worker->answering);
     settings.feedback = worker->feedback;
-    return scorer_create(&worker->scorer, &settings, worker->graph, worker->answering.prompt, worker->answering.engine,
-                         err);
+    if (scorer_create(&worker->scorer, &settings, worker->graph, worker->answering.prompt, worker->answering.engine,
+                      err) != 0)
+        return -1;
+    show_parts(worker);
+    return 0;
 }
 
 /* What the parts' threads have to say; -1 when one has ended. */
@@ -128,6 +162,7 @@ static int watch(struct worker *worker, struct error *err)
 {
     if (worker->materialiser != NULL && materialiser_progress(worker->materialiser).stopped) {
         struct materialiser *stopped = worker->materialiser;
+        hide_parts(worker);
         worker->materialiser = NULL;
         if (materialiser_stop(stopped, err) == 0)
             error_set(err, ERROR_FATAL, "the materialiser has ended");
@@ -213,6 +248,8 @@ static int serve_until_stopped(struct worker *worker, struct error *err)
             return -1;
     }
     log_info("run", "stopping: finishing what has been taken; a second signal stops at once");
+    worker->stopping = true;
+    show_parts(worker);
     return worker->service == NULL
                ? 0
                : service_drain(worker->service, config_integer(worker->config, "score.drain_ms"), err);
@@ -230,6 +267,7 @@ static int stop(struct worker *worker, int result, struct error *err)
         report_prefixes(worker);
         report_quality(worker);
     }
+    hide_parts(worker);
     service_destroy(worker->service);
     if (worker->requests != NULL)
         requests_stop(worker->requests);
@@ -245,6 +283,7 @@ static int stop(struct worker *worker, int result, struct error *err)
     trained_close(&worker->trained);
     codec_destroy(worker->codec);
     feedback_destroy(worker->feedback);
+    run_observe_stop(worker->observe);
     return result;
 }
 

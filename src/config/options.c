@@ -24,6 +24,7 @@ const struct config_section config_sections[] = {
      "When an answer is final before the last layer. Rule auto: calibrated if the heads have thresholds, else full"},
     {"score", "Requests and answers"},
     {"replay", "Logged traffic once more: replay, export, train heads"},
+    {"http", "What a worker tells about itself"},
     {"log", "What is written to standard error"},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -153,6 +154,9 @@ const struct config_option config_options[] = {
 
     INTEGER("replay.label_window", "3600",
             "Seconds after a request in which a click is its label; none by then is a no", 0, 31536000),
+
+    TEXT("http.listen", "127.0.0.1:9464",
+         "HOST:PORT of /metrics, /livez and /readyz; no host: all; port 0: any free one, see the log (empty: none)"),
 
     CHOICE("log.level", "info", "Least level that is written", "debug", "info", "warn", "error"),
     CHOICE("log.format", "human", "Lines for people, or a JSON object a line", "human", "json"),
