@@ -43,7 +43,8 @@ struct engine {
 struct visit {
     size_t exit; /* of the heads' */
     const struct head *head;
-    bool asked; /* by all prompts: the rule wants it, or it is the last head. Others are for those that explain */
+    bool asked; /* by all prompts: the rule wants it, or it is the last head. Others are for those that explain, and
+                   those that go no deeper */
     size_t asked_before;
 };
 
@@ -154,32 +155,51 @@ int engine_check(const struct engine *engine, const struct engine_prompt *prompt
     return 0;
 }
 
+/* Where a prompt's candidates leave at last. */
+static size_t last_exit(const struct heads *heads, const struct engine_prompt *prompt)
+{
+    size_t last = heads->count - 1;
+    while (prompt->max_layer != 0 && last > 0 && heads->exits[last].layer > prompt->max_layer)
+        last--;
+    return last;
+}
+
 static void choose_exits(const struct engine *engine, struct scoring *scoring)
 {
     const struct heads *heads = engine->heads;
-    bool explains = false;
+    bool explains = false, is_last[ENGINE_MAX_EXITS] = {false};
     size_t asked_count = 0;
 
     for (size_t i = 0; i < scoring->prompt_count; i++) {
+        is_last[last_exit(heads, &scoring->prompts[i])] = true;
         explains = explains || scoring->prompts[i].explain;
         scoring->keeps_states =
             scoring->keeps_states || (scoring->prompts[i].explain && scoring->prompts[i].states != NULL);
     }
     for (size_t i = 0; i < heads->count; i++) {
         bool asked = i + 1 == heads->count || exits_asks(&engine->exits, i);
-        if (asked || explains)
+        if (asked || explains || is_last[i])
             scoring->visited[scoring->visited_count++] = (struct visit){i, &heads->exits[i], asked, asked_count};
         asked_count += asked;
     }
+}
+
+/* Whether the candidate goes no deeper than that visited exit; it may have been to leave before. */
+static bool ends_by(const struct scoring *scoring, const struct place *place, size_t exit)
+{
+    size_t max_layer = scoring->prompts[place->prompt].max_layer;
+    return exit + 1 == scoring->visited_count || (max_layer != 0 && scoring->visited[exit + 1].head->layer > max_layer);
 }
 
 /* Where a candidate's answer at a visited exit goes; NULL: its prompt does not ask there. */
 static struct engine_exit *exit_of(const struct scoring *scoring, const struct place *place, size_t exit)
 {
     const struct visit *visit = &scoring->visited[exit];
+    if (exit > 0 && ends_by(scoring, place, exit - 1))
+        return NULL;
     if (scoring->prompts[place->prompt].explain)
         return &place->score->exits[exit];
-    return visit->asked ? &place->score->exits[visit->asked_before] : NULL;
+    return visit->asked || ends_by(scoring, place, exit) ? &place->score->exits[visit->asked_before] : NULL;
 }
 
 /* The heads to come whose window reaches into layers done + 1 .. layers. */
@@ -223,7 +243,7 @@ static int take_readings(const struct engine *engine, const struct scoring *scor
             if (seen == NULL)
                 continue;
             if (!isfinite(logit) || !isfinite(evidence))
-                return error_set(err, ERROR_FATAL, "the head at layer %zu gives no finite answer after layer %zu",
+                return error_set(err, ERROR_BAD_INPUT, "the head at layer %zu gives no finite answer after layer %zu",
                                  visit->head->layer, scoring->readings[r].layer);
             seen->layer = visit->head->layer;
             seen->probabilities[seen->count++] = probability_of(logit, evidence);
@@ -250,9 +270,8 @@ static bool is_settled(const struct engine *engine, const struct engine_score *s
 /* The candidates' answers at a visited exit; says which of them stay. */
 static void decide(struct engine *engine, const struct scoring *scoring, size_t exit)
 {
-    bool final = exit + 1 == scoring->visited_count;
-
     for (size_t i = 0; i < engine->count; i++) {
+        bool final = ends_by(scoring, &engine->places[i], exit);
         struct engine_exit *seen = exit_of(scoring, &engine->places[i], exit);
         struct engine_score *score = engine->places[i].score;
 
@@ -470,6 +489,11 @@ int engine_hidden_states(struct engine *engine, const int32_t *tokens, size_t le
 struct engine_prefix_counters engine_prefix_counters(const struct engine *engine)
 {
     return engine->cache.counters;
+}
+
+size_t engine_kept(const struct engine *engine, const int32_t *prefix, size_t length)
+{
+    return prefix_cache_kept(&engine->cache, prefix, length);
 }
 
 uint64_t engine_token_layers(const struct engine *engine)

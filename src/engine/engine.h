@@ -23,7 +23,7 @@
  * settings.prefix_cache_bytes together at full depth, or else the group is one prompt's: only a single prefix may take
  * more than these bytes, while it runs. With 0 prompts run one by one and share nothing.
  *
- * Threads: one engine_score() at a time; it uses a pool of its own.
+ * Threads: one engine_score() at a time; it uses a pool of its own. engine_check() beside it, from any.
  */
 #ifndef HEADRACE_ENGINE_ENGINE_H
 #define HEADRACE_ENGINE_ENGINE_H
@@ -80,6 +80,9 @@ struct engine_prompt {
                       stream after each layer 1 .. N in the model's own basis, N being the last head's layer; heads are
                       trained on it */
     const float *evidence; /* NULL, or (candidate_count, heads->count): added to the logits of each exit */
+    size_t max_layer; /* 0: none. Else all leave, at last, at the deepest exit up to this layer, or at the first exit
+                         where that is deeper, whatever the rule says: less depth when there is too much to do. Who
+                         leaves before leaves as without; no hidden state above is made */
 };
 
 struct engine_exit {
@@ -91,7 +94,7 @@ struct engine_exit {
 };
 
 struct engine_score {
-    float probability; /* of "yes"; NaN never: a broken hidden state is an error of the call */
+    float probability; /* of "yes"; NaN never: a broken hidden state is an error of the call, ERROR_BAD_INPUT */
     size_t exit_layer; /* layer of the head that answered */
     size_t exit_count; /* exits visited, in order */
     struct engine_exit exits[ENGINE_MAX_EXITS];
@@ -105,7 +108,9 @@ int engine_check(const struct engine *engine, const struct engine_prompt *prompt
 
 /*
  * Fills scores, one array: the first prompt's candidates, then the second's, and so on. ERROR_BAD_INPUT as from
- * engine_check(), naming the prompt where there are several. After an error no score of the call counts.
+ * engine_check(), naming the prompt where there are several, and for a hidden state or an answer that is not finite:
+ * the same tokens will give it again, but in a call of several prompts the others are not at fault. After an error no
+ * score of the call counts.
  */
 int engine_score(struct engine *engine, const struct engine_prompt *prompts, size_t count, struct engine_score *scores,
                  struct error *err);
@@ -135,6 +140,10 @@ struct engine_prefix_counters {
 };
 
 struct engine_prefix_counters engine_prefix_counters(const struct engine *engine);
+
+/* So many of a prefix's tokens, its first, are kept in the cache: they need not be computed. Not beside engine_score().
+ */
+size_t engine_kept(const struct engine *engine, const int32_t *prefix, size_t length);
 
 /* "bf16 on avx512": what AUTO came to. Holds as long as the engine. */
 const char *engine_arithmetic(const struct engine *engine);

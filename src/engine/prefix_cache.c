@@ -40,6 +40,20 @@ static struct prefix_entry *find(const struct prefix_cache *cache, struct prefix
     return entry;
 }
 
+size_t prefix_cache_kept(const struct prefix_cache *cache, const int32_t *tokens, size_t length)
+{
+    const struct prefix_entry *entry = NULL;
+    size_t kept = 0;
+    while (kept < length) {
+        size_t count = length - kept < CHUNK_TOKENS ? length - kept : CHUNK_TOKENS;
+        entry = find(cache, key_of(entry, tokens + kept, count), entry, tokens + kept, count);
+        if (entry == NULL)
+            break;
+        kept += count;
+    }
+    return kept;
+}
+
 /* At most one entry a slot on average. */
 static int reserve_slot(struct prefix_cache *cache, struct error *err)
 {

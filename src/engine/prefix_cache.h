@@ -59,6 +59,9 @@ void prefix_cache_free(struct prefix_cache *cache);
 /* How many chunks of full depth the budget holds. */
 size_t prefix_cache_room(const struct prefix_cache *cache);
 
+/* So many of these tokens, the first, have entries, whatever their depth. */
+size_t prefix_cache_kept(const struct prefix_cache *cache, const int32_t *tokens, size_t length);
+
 /*
  * The entry of `count` tokens behind `parent` (NULL: a prefix's first), made if there is none: from now on in use by
  * one prefix more, and the newest but for those before it. A prefix is taken from its first entry on.

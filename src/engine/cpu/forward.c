@@ -311,7 +311,7 @@ int forward_check(struct forward *forward, struct error *err)
     size_t layers = atomic_exchange(&forward->broken, SIZE_MAX);
     if (layers == SIZE_MAX)
         return 0;
-    return error_set(err, ERROR_FATAL,
+    return error_set(err, ERROR_BAD_INPUT,
                      "a hidden state is not finite after layer %zu of %zu: the model's weights are broken or "
                      "overflow in float",
                      layers, forward->weights->model->layer_count);

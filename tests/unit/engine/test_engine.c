@@ -337,7 +337,7 @@ static void bad_prompts_are_named_and_do_no_harm(void **state)
     int32_t vocabulary = (int32_t)scene->tiny.model.vocabulary;
     int32_t prefix[] = {1, 2}, tokens[513] = {3, 4, 5};
     size_t offsets[] = {0, 2, 3};
-    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false, NULL, NULL};
+    struct engine_prompt prompt = {prefix, 2, tokens, offsets, 2, false, NULL, NULL, 0};
     struct engine_score *before = score(engine, &prompt);
 
     tokens[1] = vocabulary;
@@ -375,7 +375,7 @@ static void no_candidates_are_no_work(void **state)
     struct scene *scene = *state;
     struct engine *engine = tiny_engine(&scene->tiny, full, 1);
     const size_t offsets[] = {0};
-    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL, NULL};
+    const struct engine_prompt prompt = {scene->prefix, PREFIX, NULL, offsets, 0, false, NULL, NULL, 0};
     struct error err;
     assert_int_equal(engine_score(engine, &prompt, 1, NULL, &err), 0);
     assert_int_equal(engine_token_layers(engine), 0);
@@ -462,7 +462,7 @@ static void a_broken_hidden_state_is_an_error_that_names_the_layer(void **state)
     struct error err;
     prompt.candidate_count = 2;
     assert_int_equal(engine_score(engine, &prompt, 1, scores, &err), -1);
-    assert_int_equal(err.kind, ERROR_FATAL);
+    assert_int_equal(err.kind, ERROR_BAD_INPUT);
     if (strstr(err.message, "layer 4 of 6") == NULL)
         fail_msg("\"%s\" names another layer", err.message);
 

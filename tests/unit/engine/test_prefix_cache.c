@@ -61,7 +61,7 @@ static uint64_t ask(struct engine *engine, const int32_t *prefix, size_t length,
 {
     static const int32_t candidate[] = {17, 4, 99, 33, 250};
     static const size_t offsets[] = {0, 5};
-    const struct engine_prompt prompt = {prefix, length, candidate, offsets, 1, explain, NULL, NULL};
+    const struct engine_prompt prompt = {prefix, length, candidate, offsets, 1, explain, NULL, NULL, 0};
     uint64_t before = engine_token_layers(engine);
     struct engine_score score;
     struct error err;
@@ -603,7 +603,7 @@ static void a_prefix_that_is_not_finite_is_an_error_each_time(void **state)
     struct engine *engine = engine_with(&tiny, full, ENGINE_F32, PLENTY);
     int32_t tokens[100] = {5, 6, 7};
     static const size_t offsets[] = {0, 1};
-    const struct engine_prompt prompt = {tokens, 100, tokens, offsets, 1, false, NULL, NULL};
+    const struct engine_prompt prompt = {tokens, 100, tokens, offsets, 1, false, NULL, NULL, 0};
     struct engine_score score;
     struct error err;
 

@@ -108,6 +108,7 @@ static void call_make_random(struct call *call, struct random *random, const str
         if (random_below(random, 2) == 0)
             call->states[i] = calloc(counts[i] * LAYERS * WIDTH + 1, sizeof **call->states);
         prompt->states = call->states[i];
+        prompt->max_layer = random_below(random, 3) == 0 ? 1 + random_below(random, LAYERS) : 0;
     }
 }
 
@@ -206,8 +207,8 @@ static void a_candidate_scores_as_if_its_prompt_were_alone_to_the_bit(void **sta
         engine_destroy(cold);
     }
     assert_true(several > 0);
-    assert_int_equal(left_at[0] + left_at[1] + left_at[2], 0);
-    for (size_t layer = 3; layer <= LAYERS; layer++)
+    assert_int_equal(left_at[0], 0);
+    for (size_t layer = 1; layer <= LAYERS; layer++) /* 1 and 2: where a limit says so, the rule looks at 3 */
         assert_true(left_at[layer] > 0);
 }
 
@@ -280,6 +281,93 @@ static void a_prefix_runs_as_deep_as_its_own_deepest_candidate_and_what_is_share
     }
     assert_true(shallow > 0);
     call_free(&call);
+}
+
+/* The answer at the exit on `layer` of a candidate that explained. */
+static float answer_at(const struct engine_score *score, size_t layer)
+{
+    for (size_t i = 0; i < score->exit_count; i++)
+        if (score->exits[i].layer == layer)
+            return score->exits[i].probabilities[score->exits[i].count - 1];
+    fail_msg("no exit at layer %zu", layer);
+    return 0;
+}
+
+/* Who would have gone deeper leaves at the limit, with that exit's answer; nobody else is touched. */
+static void a_prompt_with_a_limit_goes_no_deeper_and_others_go_on(void **state)
+{
+    const struct tiny *tiny = *state;
+    static const size_t counts[] = {5, 4, 5};
+    const struct exit_rule rules[] = {full, some_leave};
+    struct engine_score free_of_limits[14], explained[14];
+    struct random random = {31};
+    struct call call;
+    size_t cut = 0, left_before = 0;
+
+    call_make(&call, &random, tiny, counts, 3, 100, 64);
+    for (size_t r = 0; r < 2; r++)
+        for (size_t limit = 1; limit <= LAYERS; limit++) {
+            struct engine *engine = engine_with(tiny, rules[r], 2, ENGINE_F32, cpu_asked_for(), PLENTY);
+            for (size_t i = 0; i < 3; i++)
+                call.prompts[i].max_layer = 0;
+            score(engine, call.prompts, 3, free_of_limits);
+            call.prompts[0].explain = true;
+            score(engine, call.prompts, 3, explained);
+            call.prompts[0].explain = false;
+            call.prompts[0].max_layer = limit;
+            score(engine, call.prompts, 3, call.scores);
+            for (size_t c = 0; c < 5; c++) {
+                const struct engine_score *one = &call.scores[c];
+                bool deeper = free_of_limits[c].exit_layer > limit;
+                cut += deeper;
+                left_before += free_of_limits[c].exit_layer < limit;
+                if (!deeper) {
+                    assert_same(one, &free_of_limits[c]);
+                    continue;
+                }
+                const struct engine_exit *last = &one->exits[one->exit_count - 1];
+                assert_int_equal(one->exit_layer, limit);
+                assert_int_equal(last->layer, limit);
+                assert_false(last->fired);
+                assert_true(one->probability == answer_at(&explained[c], limit));
+            }
+            for (size_t c = 5; c < 14; c++)
+                assert_same(&call.scores[c], &free_of_limits[c]);
+            engine_destroy(engine);
+        }
+    assert_true(cut > 0 && left_before > 0);
+    call_free(&call);
+}
+
+/* Layers above are not computed, and a limit below the first exit is that exit. */
+static void a_limit_saves_the_layers_above_it(void **state)
+{
+    struct tiny tiny = *(const struct tiny *)*state;
+    static const size_t counts[] = {3}, layers[] = {2, 4}, limits[] = {1, 2, 3, 4, 5, 6};
+    static const size_t exits[] = {2, 2, 2, 4, 4, 6};
+    struct random random = {32};
+    struct heads heads;
+    struct call call;
+    struct error err;
+    if (heads_from_output(&heads, &tiny.model, layers, 2, 265, 264, &err) != 0)
+        fail_msg("%s", err.message);
+    tiny.heads = heads;
+    call_make(&call, &random, &tiny, counts, 1, 70, 0);
+    size_t others = call.candidates[0].offsets[3] - 3;
+    for (size_t i = 0; i < 6; i++) {
+        struct engine *engine = engine_with(&tiny, full, 1, ENGINE_F32, cpu_asked_for(), PLENTY);
+        call.prompts[0].max_layer = limits[i];
+        score(engine, call.prompts, 1, call.scores);
+        for (size_t c = 0; c < 3; c++)
+            assert_int_equal(call.scores[c].exit_layer, exits[i]);
+        assert_int_equal(engine_token_layers(engine), (70 + others) * (exits[i] - 1) + 3 * exits[i]);
+        assert_int_equal(engine_kept(engine, call.prompts[0].prefix, 70), 70);
+        assert_int_equal(engine_kept(engine, call.prompts[0].prefix, 66), 64); /* its last chunk is another one */
+        assert_int_equal(engine_kept(engine, call.prompts[0].prefix + 1, 60), 0);
+        engine_destroy(engine);
+    }
+    call_free(&call);
+    heads_free(&heads);
 }
 
 static void who_explains_sees_every_exit_and_nobody_else_does(void **state)
@@ -368,6 +456,8 @@ int main(void)
         cmocka_unit_test(a_candidate_scores_as_if_its_prompt_were_alone_to_the_bit),
         cmocka_unit_test(prompts_may_straddle_the_groups_that_run_together),
         cmocka_unit_test(a_prefix_runs_as_deep_as_its_own_deepest_candidate_and_what_is_shared_runs_once),
+        cmocka_unit_test(a_prompt_with_a_limit_goes_no_deeper_and_others_go_on),
+        cmocka_unit_test(a_limit_saves_the_layers_above_it),
         cmocka_unit_test(who_explains_sees_every_exit_and_nobody_else_does),
         cmocka_unit_test(a_bad_prompt_is_named_and_can_be_found_before),
         cmocka_unit_test(a_call_that_fails_leaves_nothing_in_use),

@@ -114,7 +114,7 @@ static void compare_log_odds(struct loaded *loaded, struct engine *engine, doubl
         size_t count;
         int32_t *tokens = prompt_ids(prompt, &count);
         const size_t prefix = count / 2, offsets[2] = {0, count - prefix};
-        const struct engine_prompt question = {tokens, prefix, tokens + prefix, offsets, 1, false, NULL, NULL};
+        const struct engine_prompt question = {tokens, prefix, tokens + prefix, offsets, 1, false, NULL, NULL, 0};
         struct engine_score score;
         struct error err;
         assert_int_equal(engine_score(engine, &question, 1, &score, &err), 0);
