@@ -1,29 +1,33 @@
 #include "wire/codec.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/clock.h"
 #include "wire/encode.h"
 #include "wire/program.h"
+#include "wire/registry.h"
+#include "wire/writers.h"
 
-enum { HEADER_SIZE = 10, TYPE_COUNT = 5 };
+enum { SINGLE_SIZE = 10, CONFLUENT_SIZE = 5, TYPE_COUNT = 5, SCHEMA_WAIT_MS = 50 };
 
-struct writer {
-    uint64_t fingerprint;
-    struct program program;
-};
-
-/* One of our types, and the schemas that it can be read from; the first is our own. */
+/* One of our types, what it can be read from, and how it is written. */
 struct known_type {
     const struct message_type *type;
     struct schema schema;
-    struct writer *writers;
-    size_t count;
-    size_t capacity;
+    uint64_t fingerprint;          /* of our own schema */
+    pthread_mutex_t lock;          /* for adding to these two: */
+    struct writers by_fingerprint; /* these own the programs */
+    struct writers by_id;
+    char *topic;     /* that it is written to; NULL: to none, or there is no registry */
+    atomic_llong id; /* of our own schema in the registry; below 0: not known yet */
 };
 
 struct codec {
-    struct known_type types[TYPE_COUNT];
+    struct known_type *types; /* TYPE_COUNT; apart, because a codec learns schemas while it is read only to its users */
+    struct registry *registry; /* NULL: none */
 };
 
 const char *dead_letter_class_name(enum dead_letter_class class)
@@ -43,19 +47,21 @@ const char *dead_letter_class_name(enum dead_letter_class class)
     return "unknown";
 }
 
-static const struct known_type *find_type(const struct codec *codec, const struct message_type *type)
+int codec_refuse_header(const struct message_type *type, enum dead_letter_class *class, struct error *err)
+{
+    *class = DEAD_FRAMING;
+    return error_set(err, ERROR_BAD_INPUT,
+                     "%s: its schema is named by a GUID in the header " CODEC_SCHEMA_HEADER
+                     ", which is not read: have the producer put the schema id before the value",
+                     type->name);
+}
+
+static struct known_type *find_type(const struct codec *codec, const struct message_type *type, struct error *err)
 {
     for (size_t i = 0; i < TYPE_COUNT; i++)
         if (codec->types[i].type == type)
             return &codec->types[i];
-    return NULL;
-}
-
-static const struct writer *find_writer(const struct known_type *known, uint64_t fingerprint)
-{
-    for (size_t i = 0; i < known->count; i++)
-        if (known->writers[i].fingerprint == fingerprint)
-            return &known->writers[i];
+    error_set(err, ERROR_FATAL, "%s is no message of its own", type->name);
     return NULL;
 }
 
@@ -69,38 +75,68 @@ static int fingerprint_of(const struct schema *schema, uint64_t *fingerprint, st
     return rc;
 }
 
-/*
- * Takes *schema over, on -1 as well. One that is known is compiled all the same: a logical type that we refuse is not
- * in the fingerprint.
- */
-static int add_writer(struct known_type *known, struct schema *schema, struct error *err)
+static struct program *new_program(struct known_type *known, struct schema *schema, struct error *err)
 {
-    struct writer writer;
-    if (fingerprint_of(schema, &writer.fingerprint, err) != 0) {
+    struct program *program = calloc(1, sizeof *program);
+    if (program == NULL) {
         schema_free(schema);
-        return -1;
+        error_set(err, ERROR_FATAL, "out of memory while adding a schema");
+        return NULL;
     }
-    if (program_compile(&writer.program, schema, &known->schema, known->type, err) != 0)
-        return error_wrap(err, "schema 0x%016" PRIx64, writer.fingerprint);
-    if (find_writer(known, writer.fingerprint) != NULL) {
-        program_free(&writer.program);
-        return 0;
+    if (program_compile(program, schema, &known->schema, known->type, err) == 0)
+        return program;
+    free(program);
+    return NULL;
+}
+
+static void free_program(struct program *program)
+{
+    program_free(program);
+    free(program);
+}
+
+/*
+ * How a schema is read as the type; takes *schema over, on NULL as well. One that is known is compiled all the same: a
+ * logical type that we refuse is not in the fingerprint. Under the lock.
+ */
+static const struct writer *add_writer(struct known_type *known, struct schema *schema, struct error *err)
+{
+    uint64_t fingerprint;
+    if (fingerprint_of(schema, &fingerprint, err) != 0) {
+        schema_free(schema);
+        return NULL;
     }
-    if (array_reserve(&known->writers, &known->capacity, known->count + 1, sizeof *known->writers) != 0) {
-        program_free(&writer.program);
-        return error_set(err, ERROR_FATAL, "out of memory while adding a schema");
+    struct program *program = new_program(known, schema, err);
+    if (program == NULL) {
+        error_wrap(err, "schema 0x%016" PRIx64, fingerprint);
+        return NULL;
     }
-    known->writers[known->count++] = writer;
-    return 0;
+    const struct writer *writer = writers_find(&known->by_fingerprint, fingerprint);
+    if (writer != NULL) {
+        free_program(program);
+        return writer;
+    }
+    writer = writers_add(&known->by_fingerprint, fingerprint, program, NULL, err);
+    if (writer == NULL)
+        free_program(program);
+    return writer;
 }
 
 /* A schema's text, to be read as a type. */
-static int add_schema(struct known_type *known, struct text json, struct error *err)
+static const struct writer *add_schema(struct known_type *known, struct text json, struct error *err)
 {
     struct schema schema;
-    if (schema_parse(&schema, json, err) != 0)
+    return schema_parse(&schema, json, err) == 0 ? add_writer(known, &schema, err) : NULL;
+}
+
+static int add_type(struct known_type *known, const struct message_type *type, struct error *err)
+{
+    struct text json = text_of(message_schema(type));
+    known->type = type;
+    atomic_init(&known->id, -1);
+    if (schema_parse(&known->schema, json, err) != 0 || fingerprint_of(&known->schema, &known->fingerprint, err) != 0)
         return -1;
-    return add_writer(known, &schema, err);
+    return add_schema(known, json, err) != NULL ? 0 : -1;
 }
 
 int codec_create(struct codec **codec, struct error *err)
@@ -108,96 +144,235 @@ int codec_create(struct codec **codec, struct error *err)
     static const struct message_type *const types[TYPE_COUNT] = {&interaction_type, &item_type, &user_type,
                                                                  &score_request_type, &score_response_type};
     struct codec *new = calloc(1, sizeof *new);
-    if (new == NULL)
+    if (new == NULL || (new->types = calloc(TYPE_COUNT, sizeof *new->types)) == NULL) {
+        free(new);
         return error_set(err, ERROR_FATAL, "out of memory while creating a codec");
-    for (size_t i = 0; i < TYPE_COUNT; i++) {
-        struct known_type *known = &new->types[i];
-        struct text json = text_of(message_schema(types[i]));
-        known->type = types[i];
-        if (schema_parse(&known->schema, json, err) != 0 || add_schema(known, json, err) != 0) {
+    }
+    for (size_t i = 0; i < TYPE_COUNT; i++)
+        pthread_mutex_init(&new->types[i].lock, NULL);
+    for (size_t i = 0; i < TYPE_COUNT; i++)
+        if (add_type(&new->types[i], types[i], err) != 0) {
             codec_destroy(new);
             err->kind = ERROR_FATAL; /* the schema is ours */
             return error_wrap(err, "%s", types[i]->name);
         }
-    }
     *codec = new;
     return 0;
 }
 
 void codec_destroy(struct codec *codec)
 {
-    for (size_t i = 0; codec != NULL && i < TYPE_COUNT; i++) {
+    if (codec == NULL)
+        return;
+    registry_destroy(codec->registry);
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
         struct known_type *known = &codec->types[i];
-        for (size_t j = 0; j < known->count; j++)
-            program_free(&known->writers[j].program);
-        free(known->writers);
+        for (size_t slot = 0; slot < WRITERS_SLOTS; slot++) {
+            const struct writer *writer = atomic_load(&known->by_fingerprint.slots[slot]);
+            if (writer != NULL)
+                free_program(writer->program);
+        }
+        writers_free(&known->by_fingerprint);
+        writers_free(&known->by_id);
         schema_free(&known->schema);
+        pthread_mutex_destroy(&known->lock);
+        free(known->topic);
     }
+    free(codec->types);
     free(codec);
 }
 
 int codec_add_schema(struct codec *codec, const struct message_type *type, struct text schema, struct error *err)
 {
-    for (size_t i = 0; i < TYPE_COUNT; i++)
-        if (codec->types[i].type == type)
-            return add_schema(&codec->types[i], schema, err);
-    return error_set(err, ERROR_FATAL, "%s is no message of its own", type->name);
+    struct known_type *known = find_type(codec, type, err);
+    if (known == NULL)
+        return -1;
+    pthread_mutex_lock(&known->lock);
+    int result = add_schema(known, schema, err) != NULL ? 0 : -1;
+    pthread_mutex_unlock(&known->lock);
+    return result;
 }
 
-/* *class is set on -1 only. */
-static int read_header(const uint8_t *bytes, size_t size, uint64_t *fingerprint, enum dead_letter_class *class,
-                       struct error *err)
+/* The registry */
+
+void codec_use_registry(struct codec *codec, struct registry *registry)
 {
-    if (size >= HEADER_SIZE && bytes[0] == 0xc3 && bytes[1] == 0x01) {
-        for (size_t i = 0; i < 8; i++)
-            *fingerprint |= (uint64_t)bytes[2 + i] << 8 * i;
+    codec->registry = registry;
+}
+
+/* Looks whether the id is there; waits for it if it may. */
+static int find_id(const struct codec *codec, struct known_type *known, int wait_ms, struct error *err)
+{
+    if (atomic_load_explicit(&known->id, memory_order_relaxed) >= 0)
         return 0;
+    if (known->topic == NULL)
+        return error_set(err, ERROR_FATAL, "%s: no topic was named that it is written to", known->type->name);
+    uint32_t id;
+    if (registry_schema_id(codec->registry, known->type, known->topic, wait_ms, &id, err) != 0)
+        return -1;
+    atomic_store_explicit(&known->id, id, memory_order_relaxed);
+    return 0;
+}
+
+int codec_write_to(struct codec *codec, const struct message_type *type, const char *topic, struct error *err)
+{
+    struct known_type *known = find_type(codec, type, err);
+    if (known == NULL)
+        return -1;
+    if (codec->registry == NULL)
+        return 0;
+    known->topic = strdup(topic);
+    if (known->topic == NULL)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    struct error early; /* whatever it says: codec_ready() says it */
+    find_id(codec, known, 0, &early);
+    return 0;
+}
+
+int codec_ready(struct codec *codec, int wait_ms, struct error *err)
+{
+    int64_t start_ns = clock_monotonic_ns();
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        double rest_ms = wait_ms - clock_since_ms(start_ns);
+        struct known_type *known = &codec->types[i];
+        if (known->topic != NULL && find_id(codec, known, rest_ms > 0 ? (int)rest_ms : 0, err) != 0)
+            return -1;
     }
-    *class = DEAD_FRAMING;
+    return 0;
+}
+
+/* The first message of an id: its schema is asked for and compiled, or what is wrong with it remembered. */
+static const struct writer *learn_id(const struct codec *codec, struct known_type *known, uint32_t id,
+                                     struct error *err)
+{
+    struct buffer json = {0};
+    struct error failure;
+    const struct writer *writer = NULL;
+    if (registry_schema(codec->registry, id, SCHEMA_WAIT_MS, &json, err) == 0) {
+        pthread_mutex_lock(&known->lock);
+        writer = writers_find(&known->by_id, id);
+        if (writer == NULL) {
+            const struct writer *same = add_schema(known, buffer_text(&json), &failure);
+            if (same == NULL && failure.kind != ERROR_BAD_INPUT)
+                *err = failure;
+            else
+                writer = writers_add(&known->by_id, id, same != NULL ? same->program : NULL,
+                                     same == NULL ? failure.message : NULL, err);
+        }
+        pthread_mutex_unlock(&known->lock);
+    }
+    buffer_free(&json);
+    return writer;
+}
+
+/* Framings */
+
+struct frame {
+    bool by_id; /* Confluent framing; else single-object encoding */
+    uint64_t key;
+    size_t size; /* of the header */
+};
+
+static int say_framing(const uint8_t *bytes, size_t size, struct error *err)
+{
     if (size == 0)
         return error_set(err, ERROR_BAD_INPUT, "the message is empty");
-    if (size >= 5 && bytes[0] == 0) {
-        uint32_t id = (uint32_t)bytes[1] << 24 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 8 | bytes[4];
-        return error_set(err, ERROR_BAD_INPUT,
-                         "Confluent framing with schema registry id %" PRIu32 ", and no registry is configured: "
-                         "write Avro single-object encoding",
-                         id);
-    }
+    if (bytes[0] == 0 && size < CONFLUENT_SIZE)
+        return error_set(err, ERROR_BAD_INPUT, "Confluent framing cut off in its header: %zu bytes", size);
     if (bytes[0] == 0xc3 && (size == 1 || bytes[1] == 0x01))
         return error_set(err, ERROR_BAD_INPUT, "Avro single-object encoding cut off in its header: %zu bytes", size);
-    return error_set(err, ERROR_BAD_INPUT, "begins with 0x%02x%02x: not Avro single-object encoding (0xc301)", bytes[0],
-                     size > 1 ? bytes[1] : 0);
+    return error_set(
+        err, ERROR_BAD_INPUT,
+        "begins with 0x%02x%02x: neither Avro single-object encoding (0xc301) nor Confluent framing (0x00)", bytes[0],
+        size > 1 ? bytes[1] : 0);
+}
+
+static int read_frame(const struct codec *codec, const uint8_t *bytes, size_t size, struct frame *frame,
+                      struct error *err)
+{
+    *frame = (struct frame){0};
+    if (size >= SINGLE_SIZE && bytes[0] == 0xc3 && bytes[1] == 0x01) {
+        frame->size = SINGLE_SIZE;
+        for (size_t i = 0; i < 8; i++)
+            frame->key |= (uint64_t)bytes[2 + i] << 8 * i;
+        return 0;
+    }
+    if (size < CONFLUENT_SIZE || bytes[0] != 0)
+        return say_framing(bytes, size, err);
+    frame->by_id = true;
+    frame->size = CONFLUENT_SIZE;
+    for (size_t i = 1; i < CONFLUENT_SIZE; i++)
+        frame->key = frame->key << 8 | bytes[i];
+    if (codec->registry != NULL)
+        return 0;
+    return error_set(err, ERROR_BAD_INPUT,
+                     "Confluent framing with schema registry id %" PRIu64 ", and no registry is configured: "
+                     "set registry.url, or write Avro single-object encoding",
+                     frame->key);
+}
+
+/* The schema's program. NULL: the error says why there is none, and *class which dead letter it makes of a message. */
+static const struct program *find_program(const struct codec *codec, struct known_type *known,
+                                          const struct frame *frame, enum dead_letter_class *class, struct error *err)
+{
+    const struct writer *writer = writers_find(frame->by_id ? &known->by_id : &known->by_fingerprint, frame->key);
+    *class = DEAD_UNKNOWN_SCHEMA;
+    if (writer == NULL && frame->by_id) {
+        writer = learn_id(codec, known, (uint32_t)frame->key, err);
+        if (writer == NULL)
+            return NULL;
+    }
+    if (writer == NULL) {
+        error_set(err, ERROR_BAD_INPUT, "no schema with fingerprint 0x%016" PRIx64 " is known", frame->key);
+        return NULL;
+    }
+    if (writer->program == NULL)
+        error_set(err, ERROR_BAD_INPUT, "schema id %" PRIu64 " cannot be read: %s", frame->key, writer->refusal);
+    return writer->program;
 }
 
 int codec_decode(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
                  void *message, struct arena *arena, enum dead_letter_class *class, struct error *err)
 {
-    const struct known_type *known = find_type(codec, type);
+    struct known_type *known = find_type(codec, type, err);
+    struct frame frame;
     if (known == NULL)
-        return error_set(err, ERROR_FATAL, "%s is no message of its own", type->name);
-    uint64_t fingerprint = 0;
-    if (read_header(bytes, size, &fingerprint, class, err) != 0)
+        return -1;
+    if (read_frame(codec, bytes, size, &frame, err) != 0) {
+        *class = DEAD_FRAMING;
         return error_wrap(err, "%s", type->name);
-    const struct writer *writer = find_writer(known, fingerprint);
-    if (writer == NULL) {
-        *class = DEAD_UNKNOWN_SCHEMA;
-        return error_set(err, ERROR_BAD_INPUT, "%s: no schema with fingerprint 0x%016" PRIx64 " is known", type->name,
-                         fingerprint);
     }
-    return program_run(&writer->program, bytes + HEADER_SIZE, size - HEADER_SIZE, message, arena, class, err);
+    const struct program *program = find_program(codec, known, &frame, class, err);
+    if (program == NULL)
+        return error_wrap(err, "%s", type->name);
+    return program_run(program, bytes + frame.size, size - frame.size, message, arena, class, err);
+}
+
+static size_t write_frame(const struct codec *codec, const struct known_type *known, uint8_t header[SINGLE_SIZE])
+{
+    if (codec->registry != NULL) {
+        uint32_t id = (uint32_t)atomic_load_explicit(&known->id, memory_order_relaxed);
+        header[0] = 0;
+        for (size_t i = 0; i < 4; i++)
+            header[1 + i] = (uint8_t)(id >> 8 * (3 - i));
+        return CONFLUENT_SIZE;
+    }
+    header[0] = 0xc3;
+    header[1] = 0x01;
+    for (size_t i = 0; i < 8; i++)
+        header[2 + i] = (uint8_t)(known->fingerprint >> 8 * i);
+    return SINGLE_SIZE;
 }
 
 int codec_encode(const struct codec *codec, const struct message_type *type, const void *message, struct buffer *out,
                  struct error *err)
 {
-    const struct known_type *known = find_type(codec, type);
-    if (known == NULL)
-        return error_set(err, ERROR_FATAL, "%s is no message of its own", type->name);
+    struct known_type *known = find_type(codec, type, err);
+    if (known == NULL || (codec->registry != NULL && find_id(codec, known, 0, err) != 0))
+        return -1;
     size_t before = out->size;
-    uint8_t header[HEADER_SIZE] = {0xc3, 0x01};
-    for (size_t i = 0; i < 8; i++)
-        header[2 + i] = (uint8_t)(known->writers[0].fingerprint >> 8 * i);
-    buffer_append(out, header, sizeof header);
+    uint8_t header[SINGLE_SIZE];
+    buffer_append(out, header, write_frame(codec, known, header));
     if (message_encode(type, message, out, err) == 0 && buffer_check(out, "encoding a message", err) == 0)
         return 0;
     out->size = before;

@@ -23,7 +23,7 @@ struct fixture {
     struct error err;
 };
 
-static int set_up(void **state)
+static inline int set_up(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     arena_init(&fixture->arena, 64u << 20);
@@ -35,7 +35,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+static inline int tear_down(void **state)
 {
     struct fixture *fixture = *state;
     codec_destroy(fixture->codec);

@@ -177,7 +177,8 @@ static void a_foreign_framing_is_named(void **state)
     } cases[] = {
         {{0}, 0, DEAD_FRAMING, "empty"},
         {{0, 0x80, 0, 0, 7, 1}, 6, DEAD_FRAMING, "schema registry id 2147483655"},
-        {{0, 0, 0, 0}, 4, DEAD_FRAMING, "begins with 0x0000"},
+        {{0, 0, 0, 0}, 4, DEAD_FRAMING, "Confluent framing cut off in its header: 4 bytes"},
+        {{1, 0, 0, 0, 7, 1}, 6, DEAD_FRAMING, "begins with 0x0100"},
         {{'{', '"'}, 2, DEAD_FRAMING, "begins with 0x7b22"},
         {{0xc3}, 1, DEAD_FRAMING, "cut off in its header: 1 bytes"},
         {{0xc3, 1, 1, 2, 3, 4, 5, 6, 7}, 9, DEAD_FRAMING, "cut off in its header: 9 bytes"},
