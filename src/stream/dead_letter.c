@@ -20,6 +20,7 @@ enum {
 };
 static const uint32_t NULL_PIECE = UINT32_MAX;
 static const char truncated_name[] = "headrace.truncated";
+static const char class_name[] = "headrace.error.class";
 
 struct letter {
     struct text key, value; /* data == NULL: null */
@@ -165,7 +166,7 @@ int dead_letter_pack(const rd_kafka_message_t *message, enum dead_letter_class c
     add_own_header(&letter, "__connect.errors.stage", class == DEAD_SEMANTIC ? "TASK_PUT" : "VALUE_CONVERTER");
     add_own_header(&letter, "__connect.errors.exception.class.name", exception);
     add_own_header(&letter, "__connect.errors.exception.message", reason);
-    add_own_header(&letter, "headrace.error.class", dead_letter_class_name(class));
+    add_own_header(&letter, class_name, dead_letter_class_name(class));
     cut_to(&letter, limit);
     return append_letter(&letter, out, err);
 }
@@ -228,6 +229,26 @@ static int read_letter(struct text bytes, struct letter *letter, struct error *e
     if (reader.failed || reader.left != 0)
         return error_set(err, ERROR_BAD_INPUT, "packed dead letter of %zu bytes is damaged", bytes.size);
     return 0;
+}
+
+int dead_letter_class_of(struct text packed, enum dead_letter_class *class, struct error *err)
+{
+    struct letter letter;
+    if (read_letter(packed, &letter, err) != 0)
+        return -1;
+    for (size_t i = letter.header_count - letter.own_count; i < letter.header_count; i++) {
+        const struct producer_header *header = &letter.headers[i];
+        if (strcmp(header->name, class_name) != 0)
+            continue;
+        for (int known = DEAD_FRAMING; known <= DEAD_TOO_LARGE; known++) {
+            const char *name = dead_letter_class_name((enum dead_letter_class)known);
+            if (header->size == strlen(name) && memcmp(header->value, name, header->size) == 0) {
+                *class = (enum dead_letter_class)known;
+                return 0;
+            }
+        }
+    }
+    return error_set(err, ERROR_BAD_INPUT, "packed dead letter without its class");
 }
 
 int dead_letter_cut(struct text letter, size_t limit, struct buffer *out, struct error *err)

@@ -28,6 +28,9 @@
 int dead_letter_pack(const rd_kafka_message_t *message, enum dead_letter_class class, const char *reason, size_t limit,
                      struct buffer *out, struct error *err);
 
+/* The class that a packed letter names. ERROR_BAD_INPUT: no packed letter. */
+int dead_letter_class_of(struct text letter, enum dead_letter_class *class, struct error *err);
+
 /* Appends a packed letter cut to `limit`, for a topic that takes less than we had thought. */
 int dead_letter_cut(struct text letter, size_t limit, struct buffer *out, struct error *err);
 

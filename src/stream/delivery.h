@@ -41,12 +41,15 @@
 
 enum { DELIVERY_HEADER_LIMIT = 1024, DELIVERY_DEAD_CLASSES = 8 };
 
+enum delivery_promise { DELIVERY_AT_LEAST_ONCE, DELIVERY_EXACTLY_ONCE }; /* in the order of the option's choices */
+
 struct delivery_settings {
     struct kafka_settings kafka;
     const char *group_id;    /* of the requests, when the properties name no group.id */
     const char *instance_id; /* unlike that of every other worker of the group: part of the transactional.id */
-    const char *dead_topic;  /* for requests whose answers are refused */
-    size_t message_limit;    /* bytes of such a letter */
+    const char *requests_topic;
+    const char *dead_topic; /* for requests whose answers are refused */
+    size_t message_limit;   /* bytes of such a letter */
     bool exactly_once;
     size_t batch_requests; /* exactly once: a transaction is due at this many answers … */
     int batch_ms;          /* … or this long after its first */

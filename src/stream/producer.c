@@ -59,18 +59,14 @@ static void delivered(rd_kafka_t *client, const rd_kafka_message_t *message, voi
                          message->err != RD_KAFKA_RESP_ERR_NO_ERROR ? &failure : NULL);
 }
 
-int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
-                    void *context, struct error *err)
+/* `settings` under our defaults; what must be so in `forced`. */
+static int create(struct producer **producer, const struct kafka_settings *settings, const struct property *defaults,
+                  size_t default_count, const struct property *forced, size_t forced_count, producer_report *report,
+                  void *context, struct error *err)
 {
-    static const struct property defaults[] = {{"linger.ms", "5"}};
-    static const struct property forced[] = {
-        {"enable.idempotence", "true"},
-        {"message.timeout.ms", "0"},
-        {"partitioner", "murmur2_random"},
-    };
     struct kafka_settings own = *settings;
     struct property *properties =
-        kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, settings, NULL, 0, &own.property_count);
+        kafka_properties_over(defaults, default_count, settings, NULL, 0, &own.property_count);
     struct producer *made = calloc(1, sizeof *made);
     if (properties == NULL || made == NULL) {
         error_set(err, ERROR_FATAL, "out of memory while creating a producer");
@@ -79,8 +75,8 @@ int producer_create(struct producer **producer, const struct kafka_settings *set
     own.properties = properties;
     made->report = report;
     made->context = context;
-    if (kafka_create_client(&made->client, RD_KAFKA_PRODUCER, &own, forced, sizeof forced / sizeof *forced, delivered,
-                            NULL, made, err) != 0)
+    if (kafka_create_client(&made->client, RD_KAFKA_PRODUCER, &own, forced, forced_count, delivered, NULL, made, err) !=
+        0)
         goto failed;
     char value[32];
     size_t size = sizeof value;
@@ -93,6 +89,38 @@ failed:
     free(properties);
     producer_destroy(made);
     return -1;
+}
+
+int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
+                    void *context, struct error *err)
+{
+    static const struct property defaults[] = {{"linger.ms", "5"}};
+    static const struct property forced[] = {
+        {"enable.idempotence", "true"},
+        {"message.timeout.ms", "0"},
+        {"partitioner", "murmur2_random"},
+    };
+    return create(producer, settings, defaults, sizeof defaults / sizeof *defaults, forced,
+                  sizeof forced / sizeof *forced, report, context, err);
+}
+
+int producer_create_transactional(struct producer **producer, const struct kafka_settings *settings,
+                                  const char *transactional_id, producer_report *report, void *context,
+                                  struct error *err)
+{
+    static const struct property defaults[] = {{"linger.ms", "5"}, {"transaction.timeout.ms", "10000"}};
+    const struct property forced[] = {
+        {"transactional.id", transactional_id},
+        {"enable.idempotence", "true"},
+        {"partitioner", "murmur2_random"},
+    };
+    return create(producer, settings, defaults, sizeof defaults / sizeof *defaults, forced,
+                  sizeof forced / sizeof *forced, report, context, err);
+}
+
+rd_kafka_t *producer_client(struct producer *producer)
+{
+    return producer->client;
 }
 
 void producer_destroy(struct producer *producer)

@@ -48,6 +48,17 @@ typedef void producer_report(void *context, void *opaque, const char *topic, int
 int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
                     void *context, struct error *err);
 
+/*
+ * For transactions (transaction.h): without a message.timeout.ms of its own, as nothing outlives its transaction, and
+ * with a transaction.timeout.ms of 10 s unless the user says otherwise.
+ */
+int producer_create_transactional(struct producer **producer, const struct kafka_settings *settings,
+                                  const char *transactional_id, producer_report *report, void *context,
+                                  struct error *err);
+
+/* librdkafka's own, for its transactions. */
+rd_kafka_t *producer_client(struct producer *producer);
+
 /* Does not wait for messages on their way: flush first. What is not acknowledged is reported as ERROR_RETRY. */
 void producer_destroy(struct producer *producer);
 

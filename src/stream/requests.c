@@ -1,8 +1,10 @@
 #include "stream/requests.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
@@ -11,13 +13,15 @@
 #include "stream/window.h"
 
 enum {
-    POLL_MS = 20,          /* the longest the poll thread sleeps: how soon it sees a rebalance, stop and answers */
-    FULL_POLL_MS = 2,      /* the same while the queue is full: how soon it sees room */
-    COMMIT_EVERY_MS = 100, /* between two commits while there is something to commit */
-    FINAL_COMMIT_MS = 700, /* what stopping waits for the broker to take the last commit */
-    COMMITTED_MS = 5000,   /* what an assignment waits for the group's offsets */
-    CLOSE_MS = 3000,       /* what stopping waits for the group to be left */
-    REPEAT_LOG_MS = 10000, /* the same trouble is logged no more often */
+    POLL_MS = 20,             /* the longest the poll thread sleeps: how soon it sees a rebalance, stop and answers */
+    FULL_POLL_MS = 2,         /* the same while the queue is full: how soon it sees room */
+    COMMIT_EVERY_MS = 100,    /* between two commits while there is something to commit */
+    FINAL_COMMIT_MS = 700,    /* what stopping waits for the broker to take the last commit */
+    COMMITTED_MS = 5000,      /* what an assignment waits for the group's offsets, … */
+    COMMITTED_TRIES = 60,     /* … how often … */
+    COMMITTED_PAUSE_MS = 200, /* … and with what between */
+    CLOSE_MS = 3000,          /* what stopping waits for the group to be left */
+    REPEAT_LOG_MS = 10000,    /* the same trouble is logged no more often */
 };
 
 struct partition {
@@ -33,9 +37,12 @@ struct partition {
 
 struct requests {
     rd_kafka_t *client;
-    rd_kafka_queue_t *messages; /* of all our partitions, apart from the group's events */
-    rd_kafka_queue_t *commits;  /* results of commits */
+    rd_kafka_queue_t *messages;       /* of all our partitions, apart from the group's events */
+    rd_kafka_queue_t *commit_results; /* results of commits */
     char *topic;
+    bool transactional;
+    size_t unfinished_limit, unfinished_bytes_limit; /* 0: none */
+    atomic_size_t unfinished, unfinished_bytes;
     struct queue *queue;
     pthread_t thread;
 
@@ -47,8 +54,8 @@ struct requests {
     bool stopping; /* requests_stop() */
     bool ended;    /* the thread has, on `failure` */
     struct error failure;
-    uint64_t taken, committed;
-    bool full; /* the queue is: messages stay with librdkafka */
+    uint64_t taken, committed, commits, rebalances;
+    bool full; /* messages stay with librdkafka */
 
     /* The poll thread's own. */
     bool commit_on_its_way;
@@ -59,8 +66,15 @@ struct requests {
     size_t queue_capacity;
 };
 
+static size_t size_of(const rd_kafka_message_t *message)
+{
+    return message->len + message->key_len;
+}
+
 static void free_request(struct request *request)
 {
+    atomic_fetch_sub(&request->owner->unfinished, 1);
+    atomic_fetch_sub(&request->owner->unfinished_bytes, size_of(request->message));
     rd_kafka_message_destroy(request->message);
     free(request);
 }
@@ -84,6 +98,14 @@ static void end_with(struct requests *requests, enum error_kind kind, const char
     pthread_mutex_unlock(&requests->mutex);
 }
 
+static bool is_stopping(struct requests *requests)
+{
+    pthread_mutex_lock(&requests->mutex);
+    bool stopping = requests->stopping;
+    pthread_mutex_unlock(&requests->mutex);
+    return stopping;
+}
+
 static void log_trouble(struct requests *requests, rd_kafka_resp_err_t code, const char *reason)
 {
     if (code == requests->last_trouble && clock_since_ms(requests->last_trouble_ns) < REPEAT_LOG_MS)
@@ -104,6 +126,7 @@ static void commit_result(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         log_trouble(requests, code, rd_kafka_err2str(code));
     pthread_mutex_lock(&requests->mutex);
+    requests->commits += code == RD_KAFKA_RESP_ERR_NO_ERROR;
     for (int i = 0; offsets != NULL && i < offsets->cnt; i++) {
         const rd_kafka_topic_partition_t *offset = &offsets->elems[i];
         struct partition *partition = &requests->partitions[offset->partition];
@@ -118,7 +141,7 @@ static void commit_result(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka
     pthread_mutex_unlock(&requests->mutex);
 }
 
-/* Commits what is done of those in `only` (NULL: all); the result comes through `commits`. */
+/* Commits what is done of those in `only` (NULL: all); the result comes through `commit_results`. */
 static void commit_prefixes(struct requests *requests, const rd_kafka_topic_partition_list_t *only)
 {
     pthread_mutex_lock(&requests->mutex);
@@ -138,26 +161,29 @@ static void commit_prefixes(struct requests *requests, const rd_kafka_topic_part
 
     requests->last_commit_ns = clock_monotonic_ns();
     if (list->cnt > 0)
-        requests->commit_on_its_way = rd_kafka_commit_queue(requests->client, list, requests->commits, commit_result,
-                                                            requests) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        requests->commit_on_its_way = rd_kafka_commit_queue(requests->client, list, requests->commit_results,
+                                                            commit_result, requests) == RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void commit_when_due(struct requests *requests)
 {
-    rd_kafka_queue_poll_callback(requests->commits, 0);
-    if (!requests->commit_on_its_way && clock_since_ms(requests->last_commit_ns) >= COMMIT_EVERY_MS)
+    rd_kafka_queue_poll_callback(requests->commit_results, 0);
+    if (!requests->transactional && !requests->commit_on_its_way &&
+        clock_since_ms(requests->last_commit_ns) >= COMMIT_EVERY_MS)
         commit_prefixes(requests, NULL);
 }
 
 static void commit_finally(struct requests *requests)
 {
+    if (requests->transactional)
+        return;
     int64_t start = clock_monotonic_ns();
     while (requests->commit_on_its_way && clock_since_ms(start) < FINAL_COMMIT_MS)
-        rd_kafka_queue_poll_callback(requests->commits, POLL_MS);
+        rd_kafka_queue_poll_callback(requests->commit_results, POLL_MS);
     commit_prefixes(requests, NULL);
     while (requests->commit_on_its_way && clock_since_ms(start) < FINAL_COMMIT_MS)
-        rd_kafka_queue_poll_callback(requests->commits, POLL_MS);
+        rd_kafka_queue_poll_callback(requests->commit_results, POLL_MS);
 }
 
 /* Assignment. */
@@ -177,7 +203,9 @@ static int begin_partitions(struct requests *requests, const rd_kafka_topic_part
         struct partition *partition = &requests->partitions[count - 1];
         window_free(&partition->window);
         *partition = (struct partition){.assigned = true, .assignment = ++requests->last_assignment};
+        partition->committed = list->elems[i].offset > 0 ? list->elems[i].offset : 0;
     }
+    requests->rebalances++;
     return 0;
 }
 
@@ -215,12 +243,19 @@ static void collect_messages(struct requests *requests, const rd_kafka_topic_par
  */
 static void begin_at_the_oldest(struct requests *requests, rd_kafka_topic_partition_list_t *list)
 {
-    rd_kafka_resp_err_t code = rd_kafka_committed(requests->client, list, COMMITTED_MS);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        log_trouble(requests, code, rd_kafka_err2str(code)); /* librdkafka will ask again */
-    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
-        if (list->elems[i].offset < 0)
-            list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+    struct error err;
+    for (int tries = 0; tries < COMMITTED_TRIES && !is_stopping(requests); tries++) {
+        if (requests_committed(requests, list, COMMITTED_MS, &err) == 0) {
+            for (int i = 0; i < list->cnt; i++)
+                if (list->elems[i].offset < 0)
+                    list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+            return;
+        }
+        log_trouble(requests, RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT, err.message);
+        usleep(COMMITTED_PAUSE_MS * 1000);
+    }
+    for (int i = 0; i < list->cnt; i++) /* librdkafka will ask again */
+        list->elems[i].offset = RD_KAFKA_OFFSET_INVALID;
 }
 
 static void assign(struct requests *requests, rd_kafka_topic_partition_list_t *list, bool cooperative)
@@ -244,7 +279,7 @@ static void assign(struct requests *requests, rd_kafka_topic_partition_list_t *l
 /* Quick, whatever is unfinished: a slow one would cost the member its place in the group. */
 static void unassign(struct requests *requests, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
-    if (!rd_kafka_assignment_lost(requests->client))
+    if (!requests->transactional && !rd_kafka_assignment_lost(requests->client))
         commit_prefixes(requests, list);
     pthread_mutex_lock(&requests->mutex);
     end_partitions(requests, list);
@@ -285,6 +320,8 @@ static void take_message(struct requests *requests, rd_kafka_message_t *message)
         failed = fresh && window_enter(&partition->window, message->offset) != 0;
         if (fresh && !failed) {
             *request = (struct request){message, clock_monotonic_ns(), requests, partition->assignment};
+            atomic_fetch_add(&requests->unfinished, 1);
+            atomic_fetch_add(&requests->unfinished_bytes, size_of(message));
             partition->next = message->offset + 1;
             requests->taken++;
             taken = queue_try_push(requests->queue, request);
@@ -292,7 +329,9 @@ static void take_message(struct requests *requests, rd_kafka_message_t *message)
         }
     }
     pthread_mutex_unlock(&requests->mutex);
-    if (!taken) {
+    if (!taken && request != NULL && request->owner != NULL) {
+        free_request(request);
+    } else if (!taken) {
         free(request);
         rd_kafka_message_destroy(message);
     }
@@ -336,11 +375,19 @@ static void take(struct requests *requests, rd_kafka_message_t *message)
     rd_kafka_message_destroy(message);
 }
 
+/* Requests leave the queue early and are done late: it is their number, and not the queue's, that memory depends on. */
+static bool all_hands_full(struct requests *requests)
+{
+    return (requests->unfinished_limit != 0 && atomic_load(&requests->unfinished) >= requests->unfinished_limit) ||
+           (requests->unfinished_bytes_limit != 0 &&
+            atomic_load(&requests->unfinished_bytes) >= requests->unfinished_bytes_limit);
+}
+
 /* False: the thread must end. *room: the queue takes one more; only this thread pushes, so it stays so. */
 static bool look_around(struct requests *requests, bool *room)
 {
     pthread_mutex_lock(&requests->mutex);
-    requests->full = queue_size(requests->queue) == requests->queue_capacity;
+    requests->full = queue_size(requests->queue) == requests->queue_capacity || all_hands_full(requests);
     *room = !requests->full && !requests->closed;
     bool run = !requests->stopping && !requests->ended;
     pthread_mutex_unlock(&requests->mutex);
@@ -383,24 +430,31 @@ static int open_client(struct requests *requests, const struct requests_settings
         {"group.id", settings->group_id},
         {"auto.offset.reset", "error"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* how late a topic made after our start is seen */
+        /* What is fetched ahead: librdkafka's 100,000 messages a partition and 64 MiB are far more than we answer. */
+        {"queued.min.messages", "1000"},
+        {"queued.max.messages.kbytes", "8192"},
     };
-    static const struct property forced[] = {
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-    };
+    /* The last two as far as they are asked for. Committed offsets are asked for as isolation.level says. */
+    struct property forced[4] = {{"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}};
+    size_t forced_count = 2;
+    if (settings->transactional)
+        forced[forced_count++] = (struct property){"isolation.level", "read_committed"};
+    /* A user's own name for the member is as good. */
+    if (settings->instance != NULL && kafka_property_value(&settings->kafka, "group.instance.id") == NULL)
+        forced[forced_count++] = (struct property){"group.instance.id", settings->instance};
     struct kafka_settings own = settings->kafka;
     struct property *properties = kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, &settings->kafka,
                                                         NULL, 0, &own.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while opening the request consumer");
     own.properties = properties;
-    int rc = kafka_create_client(&requests->client, RD_KAFKA_CONSUMER, &own, forced, sizeof forced / sizeof *forced,
-                                 NULL, rebalanced, requests, err);
+    int rc = kafka_create_client(&requests->client, RD_KAFKA_CONSUMER, &own, forced, forced_count, NULL, rebalanced,
+                                 requests, err);
     free(properties);
     if (rc != 0)
         return -1;
     requests->messages = rd_kafka_queue_new(requests->client);
-    requests->commits = rd_kafka_queue_new(requests->client);
+    requests->commit_results = rd_kafka_queue_new(requests->client);
     return subscribe(requests, err);
 }
 
@@ -411,8 +465,8 @@ static void free_requests(struct requests *requests)
     queue_destroy(requests->queue);
     if (requests->messages != NULL)
         rd_kafka_queue_destroy(requests->messages);
-    if (requests->commits != NULL)
-        rd_kafka_queue_destroy(requests->commits);
+    if (requests->commit_results != NULL)
+        rd_kafka_queue_destroy(requests->commit_results);
     kafka_destroy_consumer(requests->client);
     for (size_t i = 0; i < requests->partition_count; i++)
         window_free(&requests->partitions[i].window);
@@ -428,6 +482,9 @@ int requests_start(struct requests **requests, const struct requests_settings *s
     if (made == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while starting the request consumer");
     pthread_mutex_init(&made->mutex, NULL);
+    made->transactional = settings->transactional;
+    made->unfinished_limit = settings->unfinished_limit;
+    made->unfinished_bytes_limit = settings->unfinished_bytes;
     made->queue_capacity = settings->queue_capacity;
     made->queue = queue_create(settings->queue_capacity);
     made->topic = strdup(settings->topic);
@@ -465,7 +522,32 @@ struct request *requests_next(struct requests *requests, int timeout_ms)
     }
 }
 
+bool requests_ours(const struct request *request)
+{
+    struct requests *requests = request->owner;
+    pthread_mutex_lock(&requests->mutex);
+    bool ours = partition_of(requests, request) != NULL;
+    pthread_mutex_unlock(&requests->mutex);
+    return ours;
+}
+
 void requests_done(struct request *request)
+{
+    struct requests *requests = request->owner;
+    pthread_mutex_lock(&requests->mutex);
+    struct partition *partition = partition_of(requests, request);
+    if (partition != NULL && requests->transactional) {
+        if (request->message->offset >= partition->committed)
+            partition->committed = request->message->offset + 1;
+        requests->committed++;
+    } else if (partition != NULL) {
+        window_finish(&partition->window, request->message->offset);
+    }
+    pthread_mutex_unlock(&requests->mutex);
+    free_request(request);
+}
+
+bool requests_answered(struct request *request)
 {
     struct requests *requests = request->owner;
     pthread_mutex_lock(&requests->mutex);
@@ -473,7 +555,37 @@ void requests_done(struct request *request)
     if (partition != NULL)
         window_finish(&partition->window, request->message->offset);
     pthread_mutex_unlock(&requests->mutex);
-    free_request(request);
+    return partition != NULL;
+}
+
+void requests_standing(struct requests *requests, struct request *const *list, size_t count,
+                       enum request_standing *standing)
+{
+    pthread_mutex_lock(&requests->mutex);
+    for (size_t i = 0; i < count; i++) {
+        const struct partition *partition = partition_of(requests, list[i]);
+        standing[i] = partition == NULL                                     ? REQUEST_LOST
+                      : list[i]->message->offset < partition->window.prefix ? REQUEST_READY
+                                                                            : REQUEST_WAITS;
+    }
+    pthread_mutex_unlock(&requests->mutex);
+}
+
+rd_kafka_consumer_group_metadata_t *requests_membership(struct requests *requests)
+{
+    return rd_kafka_consumer_group_metadata(requests->client);
+}
+
+int requests_committed(struct requests *requests, rd_kafka_topic_partition_list_t *list, int timeout_ms,
+                       struct error *err)
+{
+    rd_kafka_resp_err_t code = rd_kafka_committed(requests->client, list, timeout_ms);
+    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+        code = list->elems[i].err;
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return error_set(err, ERROR_RETRY, "asking for the committed offsets of %.100s: %s", requests->topic,
+                         rd_kafka_err2str(code));
+    return 0;
 }
 
 void requests_abandon(struct request *request)
@@ -498,10 +610,32 @@ bool requests_alive(struct requests *requests, struct error *err)
     return alive;
 }
 
+/* From what the last fetch has told: asking the broker would take its time. */
+static uint64_t lag_of(struct requests *requests, const struct partition *partition, int32_t number)
+{
+    int64_t low, high;
+    if (!partition->assigned || rd_kafka_get_watermark_offsets(requests->client, requests->topic, number, &low,
+                                                               &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    int64_t from = partition->committed > low ? partition->committed : low;
+    return high > from && low >= 0 ? (uint64_t)(high - from) : 0;
+}
+
 struct requests_progress requests_progress(struct requests *requests)
 {
     pthread_mutex_lock(&requests->mutex);
-    struct requests_progress progress = {requests->taken, requests->committed, 0, requests->full};
+    struct requests_progress progress = {
+        .taken = requests->taken,
+        .committed = requests->committed,
+        .commits = requests->commits,
+        .rebalances = requests->rebalances,
+        .paused = requests->full,
+        .unfinished = atomic_load(&requests->unfinished),
+    };
+    for (size_t i = 0; i < requests->partition_count; i++) {
+        progress.assigned += requests->partitions[i].assigned;
+        progress.lag += lag_of(requests, &requests->partitions[i], (int32_t)i);
+    }
     pthread_mutex_unlock(&requests->mutex);
     progress.waiting = queue_size(requests->queue);
     return progress;

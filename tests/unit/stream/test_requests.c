@@ -24,7 +24,8 @@ static void send_numbers(const char *topic, int first, int count)
 static struct requests *join(const char *topic, size_t capacity)
 {
     struct error err;
-    struct requests_settings settings = {local_settings(), topic, topic, capacity};
+    struct requests_settings settings = {
+        .kafka = local_settings(), .topic = topic, .group_id = topic, .queue_capacity = capacity};
     struct requests *requests;
     assert_ok(requests_start(&requests, &settings, &err));
     return requests;
