@@ -3,10 +3,12 @@
     python kafka.py jars        fetches them and says where they lie
 """
 
+import functools
 import pathlib
 import subprocess
+import time
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 import java
@@ -15,6 +17,7 @@ import maven
 VERSION = "3.9.2"
 SHA256 = pathlib.Path(__file__).with_name("kafka.sha256")
 CLUSTER_ID = "aGVhZHJhY2Utc2NlbmFyaQ"  # any 16 bytes in URL-safe base64
+SOON = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
 # Without a logger behind slf4j the broker says nothing, not even why it stops.
 POM = f"""<project>
   <modelVersion>4.0.0</modelVersion>
@@ -109,29 +112,40 @@ class Broker(java.Server):
         self.stop()
         self.start()
 
+    @functools.cached_property
     def admin(self):
-        return AdminClient({"bootstrap.servers": self.address})
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     @staticmethod
-    def _all(futures):
-        for future in futures.values():
-            future.result(30)
+    def _all(ask):
+        """Waits for what the broker does; right behind a topic's creation its leaders may not be known yet."""
+        end = time.monotonic() + 30
+        while True:
+            try:
+                for future in ask().values():
+                    future.result(30)
+                return
+            except KafkaException as failure:
+                if failure.args[0].code() not in SOON or time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
     def create_topics(self, topics, **config):
         """`topics` is name -> partitions; `config` their properties, with underscores for dots."""
         properties = {name.replace("_", "."): str(value) for name, value in config.items()}
-        self._all(self.admin().create_topics([NewTopic(name, count, 1, config=properties)
-                                              for name, count in topics.items()]))
+        self._all(lambda: self.admin.create_topics([NewTopic(name, count, 1, config=properties)
+                                                    for name, count in topics.items()]))
 
     def delete_topics(self, *names):
-        self._all(self.admin().delete_topics(list(names)))
+        self._all(lambda: self.admin.delete_topics(list(names)))
 
     def add_partitions(self, topic, total):
-        self._all(self.admin().create_partitions([NewPartitions(topic, total)]))
+        self._all(lambda: self.admin.create_partitions([NewPartitions(topic, total)]))
 
     def delete_records(self, topic, before):
         """What is earlier than the offset in `before` (partition -> offset) is gone, as if its time were over."""
-        self._all(self.admin().delete_records([TopicPartition(topic, p, offset) for p, offset in before.items()]))
+        places = [TopicPartition(topic, p, offset) for p, offset in before.items()]
+        self._all(lambda: self.admin.delete_records(places))
 
 
 if __name__ == "__main__":
