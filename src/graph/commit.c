@@ -38,7 +38,7 @@ static int apply_change(struct graph *graph, struct change *change, struct error
         nodes_erase_user(nodes, change->node);
         return 0;
     case CHANGE_OFFSET:
-        graph->next_offsets[change->node] = change->next_offset;
+        graph->places[change->node] = change->place;
         return 0;
     }
     return 0;

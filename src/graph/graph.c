@@ -91,7 +91,7 @@ void graph_close(struct graph *graph)
     similar_keep_end(graph);
     nodes_destroy(&graph->nodes);
     table_free(&graph->partitions);
-    free(graph->next_offsets);
+    free(graph->places);
     buffer_free(&graph->record);
     buffer_free(&graph->key);
     pthread_rwlock_destroy(&graph->lock);
@@ -137,13 +137,12 @@ struct edge graph_edge_of(const struct graph *graph, const struct event *event, 
 
 uint32_t graph_number_partition(struct graph *graph, struct text key)
 {
-    if (array_reserve(&graph->next_offsets, &graph->offset_capacity, graph->partitions.count + 1,
-                      sizeof *graph->next_offsets) != 0)
+    if (array_reserve(&graph->places, &graph->place_capacity, graph->partitions.count + 1, sizeof *graph->places) != 0)
         return GRAPH_NONE;
     size_t before = graph->partitions.count;
     uint32_t number = table_add(&graph->partitions, key);
     if (graph->partitions.count > before)
-        graph->next_offsets[number] = -1;
+        graph->places[number] = (struct place){.next_offset = -1};
     return number;
 }
 

@@ -96,6 +96,12 @@ int graph_open(struct graph **graph, const struct graph_settings *settings, stru
  */
 int graph_save(struct graph *graph, struct error *err);
 
+/*
+ * Takes everything out of the store in `directory` - dead letters on their way as well - at one stroke: the next
+ * graph_open() begins with nothing. Nobody may have it open. ERROR_RETRY: disk full.
+ */
+int graph_drop(const char *directory, struct error *err);
+
 /* Writes what is staged no more: an uncommitted batch is dropped. NULL is fine. */
 void graph_close(struct graph *graph);
 
@@ -123,6 +129,9 @@ int graph_erase_user(struct graph *graph, struct text user_id, struct error *err
 
 /* The next offset to read of a partition goes into the same batch. */
 int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset, struct error *err);
+/* The same with a mark of the message before it, by which it is known again; 0: none. */
+int graph_put_marked_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset,
+                            uint64_t mark, struct error *err);
 
 /* A dead letter kept until a producer has delivered it: opaque bytes keyed by where the message came from. */
 int graph_put_outbox(struct graph *graph, const char *topic, int32_t partition, int64_t offset, struct text letter,
@@ -145,6 +154,7 @@ int graph_commit(struct graph *graph, struct error *err);
 
 /* The committed next offset; -1 when the partition was never read. Writer's thread only. */
 int64_t graph_offset(const struct graph *graph, const char *topic, int32_t partition);
+uint64_t graph_offset_mark(const struct graph *graph, const char *topic, int32_t partition);
 
 /* Readers. */
 

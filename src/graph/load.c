@@ -119,12 +119,15 @@ static int load_user(void *context, struct text key, struct text value, struct e
 static int load_offset(void *context, struct text key, struct text value, struct error *err)
 {
     struct graph *graph = ((struct loading *)context)->graph;
-    if (value.size != 8)
+    if (value.size != PLACE_SIZE && value.size != PLACE_SIZE - 8) /* of before there were marks */
         return damaged(graph, "an offset of a wrong size", err);
     uint32_t partition = graph_number_partition(graph, key);
     if (partition == GRAPH_NONE)
         return error_set(err, ERROR_FATAL, "out of memory while loading offsets");
-    graph->next_offsets[partition] = (int64_t)bytes_get_64(value.data);
+    graph->places[partition] = (struct place){
+        .next_offset = (int64_t)bytes_get_64(value.data),
+        .mark = value.size == PLACE_SIZE ? bytes_get_64(value.data + 8) : 0,
+    };
     return SCAN_GO_ON;
 }
 

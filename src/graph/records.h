@@ -11,7 +11,7 @@
  *   pairs     user (4) item (4)                       -> timestamp (8) sequence (8) kind (1) label (1) value (8)
  *   counts    "events"                                -> events (8) newest event's timestamp (8) late events (8)
  *             'h' user (4)                            -> timestamp (8): history without a pair reaches up to here
- *   offsets   topic, 0, partition (4)                 -> next offset (8)
+ *   offsets   topic, 0, partition (4)                 -> next offset (8) mark of the message before it (8)
  *   vectors   'u' or 'i', N (4)                       -> source (1) version: where the z0 of a node with edges comes
  *                                                         from, if not from a hash of its id (z0.h)
  *   outbox    topic, 0, partition (4) offset (8)      -> letter
@@ -52,6 +52,7 @@ enum {
     HIDDEN_KEY_SIZE = 5,
     VECTOR_KEY_SIZE = 5,
     COUNTS_SIZE = 24,
+    PLACE_SIZE = 16,
 };
 
 enum event_label { EVENT_LABEL_NONE = -1, EVENT_LABEL_NO = 0, EVENT_LABEL_YES = 1 };

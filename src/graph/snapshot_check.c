@@ -127,7 +127,8 @@ static int check_counts(struct snapshot_check *check, struct text key, struct te
 
 static int check_offset(struct text key, struct text value, struct error *err)
 {
-    bool fine = key.size > 5 && key.data[key.size - 5] == '\0' && value.size == 8;
+    bool fine =
+        key.size > 5 && key.data[key.size - 5] == '\0' && (value.size == PLACE_SIZE || value.size == PLACE_SIZE - 8);
     return fine ? 0 : damaged(err, "the offset of a partition");
 }
 

@@ -452,6 +452,12 @@ static int check_topic(const char *topic, int32_t partition, int64_t offset, str
 
 int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset, struct error *err)
 {
+    return graph_put_marked_offset(graph, topic, partition, next_offset, 0, err);
+}
+
+int graph_put_marked_offset(struct graph *graph, const char *topic, int32_t partition, int64_t next_offset,
+                            uint64_t mark, struct error *err)
+{
     if (check_topic(topic, partition, next_offset, err) != 0 || staging_begin(graph, err) != 0)
         return -1;
     buffer_clear(&graph->key);
@@ -461,23 +467,34 @@ int graph_put_offset(struct graph *graph, const char *topic, int32_t partition, 
     uint32_t number = graph_number_partition(graph, buffer_text(&graph->key));
     if (number == GRAPH_NONE)
         return out_of_memory(err);
-    uint8_t value[8];
+    uint8_t value[PLACE_SIZE];
     bytes_put_64(value, (uint64_t)next_offset);
+    bytes_put_64(value + 8, mark);
     store_put(&graph->store, FAMILY_OFFSETS, buffer_text(&graph->key), view(value, sizeof value));
-    struct change change = {.kind = CHANGE_OFFSET, .node = number, .next_offset = next_offset};
+    struct change change = {.kind = CHANGE_OFFSET, .node = number, .place = {next_offset, mark}};
     if (append_change(graph, change, err) != 0)
         return -1;
     graph->staged.count++;
     return 0;
 }
 
-int64_t graph_offset(const struct graph *graph, const char *topic, int32_t partition)
+static struct place find_place(const struct graph *graph, const char *topic, int32_t partition)
 {
     struct buffer key = {0};
     partition_key(&key, topic, partition);
     uint32_t number = table_find(&graph->partitions, buffer_text(&key));
     buffer_free(&key);
-    return number == TABLE_NONE ? -1 : graph->next_offsets[number];
+    return number == TABLE_NONE ? (struct place){.next_offset = -1} : graph->places[number];
+}
+
+int64_t graph_offset(const struct graph *graph, const char *topic, int32_t partition)
+{
+    return find_place(graph, topic, partition).next_offset;
+}
+
+uint64_t graph_offset_mark(const struct graph *graph, const char *topic, int32_t partition)
+{
+    return find_place(graph, topic, partition).mark;
 }
 
 static int outbox_key(struct graph *graph, const char *topic, int32_t partition, int64_t offset, struct error *err)

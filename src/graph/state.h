@@ -30,12 +30,20 @@ enum change_kind {
     CHANGE_OFFSET,
 };
 
+/* How far a partition has been read. */
+struct place {
+    int64_t next_offset; /* -1: not at all */
+    uint64_t mark;       /* of the message before it; 0: none */
+};
+
 struct change {
     enum change_kind kind;
-    uint32_t node;                   /* the user of an edge; the user or item added or described; the partition */
-    struct edge edge;                /* SET_EDGE, as seen from the user; REMOVE_EDGE: `other` is the item */
-    int64_t replaced_ms;             /* SET_EDGE, REMOVE_EDGE: time of the pair's edge before, -1: none */
-    int64_t next_offset;             /* OFFSET */
+    uint32_t node;    /* the user of an edge; the user or item added or described; the partition */
+    struct edge edge; /* SET_EDGE, as seen from the user; REMOVE_EDGE: `other` is the item */
+    union {
+        int64_t replaced_ms; /* SET_EDGE, REMOVE_EDGE: time of the pair's edge before, -1: none */
+        struct place place;  /* OFFSET */
+    };
     uint32_t name;                   /* ADD_*: index in the staged names */
     struct description *description; /* DESCRIBE_*: owned until applied */
 };
@@ -72,8 +80,8 @@ struct graph {
 
     /* The writer's thread only. */
     struct table partitions; /* "topic", 0, partition (4) */
-    int64_t *next_offsets;   /* by number of partition: the committed one, -1: none */
-    size_t offset_capacity;
+    struct place *places;    /* by number of partition: the committed one */
+    size_t place_capacity;
     uint32_t user_count, item_count; /* numbers given out, free ones included */
     struct order free_users;         /* by number */
     struct limits limits;

@@ -34,6 +34,68 @@ static void offsets_are_those_of_the_committed_batch(void **state)
     }
 }
 
+static void an_offset_is_kept_with_the_mark_of_the_message_before_it(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    put_offset(fixture, "items", 0, 9);
+    check(graph_put_marked_offset(fixture->graph, "items", 1, 5, 0x123456789abcdef0u, &err), &err);
+    commit(fixture);
+    /* as it was before there were marks */
+    const struct text old = {"users\0\0\0\0\0", 10};
+    store_put(&fixture->graph->store, FAMILY_OFFSETS, old, (struct text){"\0\0\0\0\0\0\0\7", 8});
+    check(store_write(&fixture->graph->store, &err), &err);
+    fixture_reopen(fixture);
+    assert_int_equal(graph_offset_mark(fixture->graph, "items", 0), 0);
+    assert_int_equal(graph_offset_mark(fixture->graph, "items", 1), 0x123456789abcdef0u);
+    assert_int_equal(graph_offset(fixture->graph, "items", 1), 5);
+    assert_int_equal(graph_offset_mark(fixture->graph, "users", 0), 0);
+    assert_int_equal(graph_offset(fixture->graph, "users", 0), 7);
+}
+
+static bool count_letters(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
+{
+    (void)topic, (void)partition, (void)offset, (void)letter;
+    ++*(int *)context;
+    return true;
+}
+
+static void a_dropped_state_begins_with_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    int letters = 0;
+    for (int i = 0; i < 500; i++) {
+        char user[16], item[16];
+        snprintf(user, sizeof user, "u%d", i % 100);
+        snprintf(item, sizeof item, "i%d", i);
+        rate(fixture, user, item, 1000 + i, 5);
+    }
+    put_offset(fixture, "items", 0, 9);
+    check(graph_put_outbox(fixture->graph, "items", 0, 8, text_of("letter"), &err), &err);
+    commit(fixture);
+    check(graph_save(fixture->graph, &err), &err);
+
+    assert_int_equal(graph_drop(fixture->directory, &err), -1); /* it is open */
+    graph_close(fixture->graph);
+    check(graph_drop(fixture->directory, &err), &err);
+    for (int round = 0; round < 2; round++) {
+        fixture_open(fixture);
+        struct graph_counts counts = graph_counts(fixture->graph);
+        assert_int_equal(counts.events + counts.users + counts.items + counts.edges, 0);
+        assert_int_equal(graph_offset(fixture->graph, "items", 0), -1);
+        check(graph_each_outbox(fixture->graph, count_letters, &letters, &err), &err);
+        assert_int_equal(letters, 0);
+        graph_close(fixture->graph);
+    }
+    fixture_open(fixture);
+    rate(fixture, "u1", "i1", 1000, 5); /* what was there is new now */
+    commit(fixture);
+    assert_int_equal(graph_counts(fixture->graph).events, 1);
+    fixture_reopen(fixture);
+    assert_int_equal(graph_counts(fixture->graph).edges, 1);
+}
+
 /* Keys that only differ behind their first bytes, and some that are shorter. */
 static struct text some_key(size_t number, char *out, size_t size)
 {
@@ -500,6 +562,8 @@ int main(int count, char **arguments)
 #define PROMISE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         PROMISE(offsets_are_those_of_the_committed_batch),
+        PROMISE(an_offset_is_kept_with_the_mark_of_the_message_before_it),
+        PROMISE(a_dropped_state_begins_with_nothing),
         PROMISE(of_many_changes_of_a_key_in_a_batch_the_last_one_counts),
         PROMISE(dead_letters_wait_in_the_outbox_in_key_order),
         PROMISE(a_visit_of_the_outbox_can_stop),
