@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "config/quote.h"
 #include "config/settings.h"
+
+enum { SECRET_LIMIT = 1 << 16 };
 
 struct config *config_create(void)
 {
@@ -87,27 +90,83 @@ static int unknown_variable(struct text variable, struct error *err)
                      quoted);
 }
 
-static int load_variable(struct config *config, const char *assignment, struct error *err)
+/* HEADRACE_KAFKA_SASL_PASSWORD_FILE: the secret kafka.sasl.password is in a file; NULL: no such variable. */
+static const char *secret_of_variable(struct text variable, char name[OPTION_NAME_SIZE])
+{
+    static const char suffix[] = "_FILE";
+    const size_t size = sizeof suffix - 1;
+    if (variable.size <= size || memcmp(variable.data + variable.size - size, suffix, size) != 0)
+        return NULL;
+    const char *option = option_of_variable((struct text){variable.data, variable.size - size}, name);
+    return option != NULL && config_is_secret(option) ? option : NULL;
+}
+
+static bool is_decided(char *const *environment, struct text variable)
+{
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, variable.data, variable.size) == 0 && (*environment)[variable.size] == '=')
+            return true;
+    return false;
+}
+
+static int assign_variable(struct config *config, const char *option, struct text variable, struct text value,
+                           struct error *err)
+{
+    char origin[OPTION_NAME_SIZE], quoted[QUOTE_SIZE];
+    snprintf(origin, sizeof origin, TEXT_FORMAT, TEXT_ARGS(variable));
+    if (settings_assign(config, option, value, (struct config_origin){SOURCE_ENVIRONMENT, origin}, err) != 0)
+        return error_wrap(err, "%s", quote(variable, quoted));
+    return 0;
+}
+
+/* The file's content without the line ends behind it, which editors and `echo` put there. */
+static int load_secret(struct config *config, const char *option, struct text variable, const char *path,
+                       struct error *err)
+{
+    char quoted[QUOTE_SIZE];
+    struct buffer secret = {0};
+    int result = file_read(path, SECRET_LIMIT, &secret, err);
+    while (result == 0 && secret.size > 0 &&
+           (secret.data[secret.size - 1] == '\n' || secret.data[secret.size - 1] == '\r'))
+        secret.size--;
+    if (result == 0 && secret.size == 0)
+        result = error_set(err, ERROR_BAD_INPUT, "%s is empty", path);
+    else if (result == 0 && memchr(secret.data, '\0', secret.size) != NULL)
+        result = error_set(err, ERROR_BAD_INPUT, "%s is not text", path);
+    if (result != 0)
+        error_wrap(err, "%s", quote(variable, quoted));
+    else
+        result = assign_variable(config, option, variable, buffer_text(&secret), err);
+    buffer_free(&secret);
+    return result;
+}
+
+static int load_variable(struct config *config, char *const *environment, const char *assignment, struct error *err)
 {
     static const char prefix[] = "HEADRACE_";
     const char *equals = strchr(assignment, '=');
     if (equals == NULL || strncmp(assignment, prefix, sizeof prefix - 1) != 0)
         return 0;
     struct text variable = {assignment, (size_t)(equals - assignment)};
-    char name[OPTION_NAME_SIZE], origin[OPTION_NAME_SIZE], quoted[QUOTE_SIZE];
-    const char *option = option_of_variable(variable, name);
+    char name[OPTION_NAME_SIZE], quoted[QUOTE_SIZE];
+    const char *option = secret_of_variable(variable, name);
+    if (option != NULL) {
+        struct text plain = {variable.data, variable.size - strlen("_FILE")};
+        if (is_decided(environment, plain))
+            return error_set(err, ERROR_BAD_INPUT, "%s is in the environment with and without _FILE: use one of them",
+                             quote(plain, quoted));
+        return load_secret(config, option, variable, equals + 1, err);
+    }
+    option = option_of_variable(variable, name);
     if (option == NULL)
         return unknown_variable(variable, err);
-    snprintf(origin, sizeof origin, TEXT_FORMAT, TEXT_ARGS(variable));
-    if (settings_assign(config, option, text_of(equals + 1), (struct config_origin){SOURCE_ENVIRONMENT, origin}, err))
-        return error_wrap(err, "%s", quote(variable, quoted));
-    return 0;
+    return assign_variable(config, option, variable, text_of(equals + 1), err);
 }
 
 int config_load_environment(struct config *config, char *const *environment, struct error *err)
 {
-    for (; *environment != NULL; environment++)
-        if (load_variable(config, *environment, err) != 0)
+    for (char *const *at = environment; *at != NULL; at++)
+        if (load_variable(config, environment, *at, err) != 0)
             return -1;
     return 0;
 }

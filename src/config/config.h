@@ -25,7 +25,10 @@
  * aliases or tags, no key twice, a value wherever an option is named ("" is the empty text). A list is a YAML sequence
  * or its items joined by commas.
  *
- * Secrets (config_is_secret()) are shown as ********, in errors, too.
+ * Secrets (config_is_secret()) are shown as ********, in errors, too. They can come from a file: with _FILE behind its
+ * name a variable of the environment gives the path of one that holds the value, line ends behind it left out
+ * (HEADRACE_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka). On the command line every user of the machine could read
+ * them.
  *
  * Errors. ERROR_BAD_INPUT: what the operator wrote; the message begins with file:line:column, the variable or --set,
  * and gives the nearest known name. ERROR_FATAL: out of memory, file unreadable. A call that fails may have taken over

@@ -3,7 +3,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -167,6 +169,51 @@ static void the_environment_names_its_variable(void **state)
                      "HEADRACE_SERVICE_HOST in the environment is no option; unset it, or see --help for the names");
     refuses_variable(config, "HEADRACE_KAFKA_=1",
                      "HEADRACE_KAFKA_ in the environment is no option; unset it, or see --help for the names");
+}
+
+static void write_file(const char *path, const char *content)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    fputs(content, file);
+    fclose(file);
+}
+
+static void a_secret_can_come_from_a_file(void **state)
+{
+    struct config *config = *state;
+    struct error err;
+    char path[] = "/tmp/headrace-secret-XXXXXX", variable[128], message[256];
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    close(descriptor);
+    write_file(path, "p=ss word\r\n\n");
+    snprintf(variable, sizeof variable, "HEADRACE_KAFKA_SASL_PASSWORD_FILE=%s", path);
+    load_variable(config, variable);
+    assert_string_equal(property(config, "sasl.password"), "p=ss word");
+    assert_null(property(config, "sasl.password.file"));
+
+    struct buffer shown = {0};
+    config_describe(config, &shown);
+    assert_non_null(strstr(buffer_string(&shown), "HEADRACE_KAFKA_SASL_PASSWORD_FILE"));
+    assert_null(strstr(buffer_string(&shown), "p=ss word"));
+    buffer_free(&shown);
+
+    char *const both[] = {variable, "HEADRACE_KAFKA_SASL_PASSWORD=other", NULL};
+    assert_int_equal(config_load_environment(config, both, &err), -1);
+    assert_string_equal(err.message,
+                        "HEADRACE_KAFKA_SASL_PASSWORD is in the environment with and without _FILE: use one of them");
+
+    write_file(path, "\n");
+    snprintf(message, sizeof message, "HEADRACE_KAFKA_SASL_PASSWORD_FILE: %s is empty", path);
+    refuses_variable(config, variable, message);
+    remove(path);
+    char *const gone[] = {variable, NULL};
+    assert_int_equal(config_load_environment(config, gone, &err), -1);
+    assert_non_null(strstr(err.message, path));
+    /* of what is no secret there is no such variable */
+    refuses_variable(config, "HEADRACE_MODEL_PATH_FILE=/tmp/x",
+                     "HEADRACE_MODEL_PATH_FILE in the environment is no option; unset it, or see --help for the names");
 }
 
 static void numbers_are_decimal_and_in_range(void **state)
@@ -368,6 +415,7 @@ int main(void)
         PROMISE(a_bad_value_is_refused_even_where_a_stronger_one_hides_it),
         PROMISE(the_command_line_says_what_it_wants),
         PROMISE(the_environment_names_its_variable),
+        PROMISE(a_secret_can_come_from_a_file),
         PROMISE(numbers_are_decimal_and_in_range),
         PROMISE(a_list_rises_and_repeats_nothing),
         PROMISE(a_topic_is_a_name_that_kafka_takes),
