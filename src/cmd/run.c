@@ -11,10 +11,12 @@
 #include "cmd/setup.h"
 #include "cmd/vectors.h"
 #include "score/service.h"
+#include "stream/delivery.h"
+#include "stream/identity.h"
 #include "stream/materialiser.h"
 #include "stream/requests.h"
 
-enum { STEP_MS = 50, REPORT_MS = 10000, IN_FLIGHT = 64 };
+enum { STEP_MS = 50, REPORT_MS = 10000, UNFINISHED = 4096, UNFINISHED_BYTES = 32 << 20 };
 
 static volatile sig_atomic_t stop_signals;
 
@@ -51,6 +53,7 @@ struct worker {
     struct requests *requests;         /* NULL: not our role, or not joined yet */
     struct service *service;
     char host[128];
+    char identity[IDENTITY_SIZE]; /* in the group and in transactions */
     int64_t reported_ns;
 };
 
@@ -111,14 +114,26 @@ static int start_scoring(struct worker *worker, struct error *err)
 {
     const struct config *config = worker->config;
     struct kafka_topics topics = setup_topics(config);
+    bool exactly_once = config_choice(config, "delivery") == DELIVERY_EXACTLY_ONCE;
     struct requests_settings settings = {.kafka = setup_kafka(config),
                                          .topic = topics.requests,
                                          .group_id = "headrace",
-                                         .queue_capacity = (size_t)config_integer(config, "score.queue")};
+                                         .instance = worker->identity,
+                                         .transactional = exactly_once,
+                                         .queue_capacity = (size_t)config_integer(config, "score.queue"),
+                                         .unfinished_limit = UNFINISHED,
+                                         .unfinished_bytes = UNFINISHED_BYTES};
     struct service_settings service = {.kafka = setup_kafka(config),
                                        .topics = topics,
                                        .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
-                                       .in_flight = IN_FLIGHT};
+                                       .group_id = settings.group_id,
+                                       .instance_id = worker->identity,
+                                       .exactly_once = exactly_once,
+                                       .batch_requests = (size_t)config_integer(config, "transaction.requests"),
+                                       .batch_ms = (int)config_integer(config, "transaction.ms")};
+    if (identity_read(config_text(config, "state.dir"), setup_instance(config, worker->host), worker->identity, err) !=
+        0)
+        return -1;
     if (requests_start(&worker->requests, &settings, err) != 0 ||
         service_create(&worker->service, &service, worker->requests, worker->scorer, worker->codec, err) != 0)
         return -1;

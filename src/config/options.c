@@ -11,6 +11,7 @@
 const struct config_section config_sections[] = {
     {"state", "Where the graph is kept"},
     {"kafka", "Any librdkafka property: what is not named here passes through (security.protocol, sasl.password, …)"},
+    {"transaction", "With delivery exactly_once: when answers are committed"},
     {"topics", "Topic names"},
     {"ingest", "From Kafka into the graph"},
     {"label", "What counts as a like"},
@@ -52,6 +53,8 @@ const struct config_option config_options[] = {
     CHOICES("roles", "ingest,score", "What this process does: keep the graph up to date, answer score requests",
             "ingest", "score"),
     TEXT("instance_id", "", "Tells this process from its siblings (empty: the host name)"),
+    CHOICE("delivery", "at_least_once", "Whether a crash may repeat an answer, or answers leave in Kafka transactions",
+           "at_least_once", "exactly_once"),
 
     REQUIRED("state.dir", "/var/lib/headrace", "Directory of the store; one process at a time writes to it"),
     INTEGER("state.memory", "128", "MiB that the store may hold in memory: half unwritten, half to cache files", 8,
@@ -62,6 +65,9 @@ const struct config_option config_options[] = {
     REQUIRED("kafka.bootstrap.servers", "localhost:9092", "Brokers to ask first, host:port, joined by commas"),
     REQUIRED("kafka.group.id", "headrace", "Consumer group that shares out the score requests"),
     TEXT("kafka.client.id", "", "Name in the broker's logs and quotas (empty: headrace chooses one)"),
+
+    INTEGER("transaction.requests", "1000", "A transaction is committed at this many answers …", 1, 100000),
+    INTEGER("transaction.ms", "100", "… or this long after its first", 1, 10000),
 
     TOPIC("topics.interactions", "interactions", "Who did what with which item"),
     TOPIC("topics.items", "items", "Titles and attributes, keyed by item id, compacted"),

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "stream/dead_letter.h"
-#include "stream/producer.h"
+#include "stream/delivery.h"
 
 enum {
     REQUEST_MEMORY = 256 << 20, /* bytes one request may take while it is answered */
@@ -21,32 +21,11 @@ struct service {
     struct requests *requests;
     struct scorer *scorer;
     const struct codec *codec;
-    struct producer *producer;
+    struct delivery *delivery;
     struct arena arena;
     struct buffer bytes;
     char dead_topic[256];
-    struct service_totals totals;
-    struct error failure; /* of an answer that the broker will never take */
-    bool failed;
 };
-
-/* An answer or a dead letter has arrived, or never will. */
-static void take_report(void *context, void *opaque, const char *topic, int32_t partition, int64_t offset,
-                        const struct error *error)
-{
-    (void)partition, (void)offset;
-    struct service *service = context;
-    struct request *request = opaque;
-    if (error != NULL) {
-        service->failure = *error;
-        error_wrap(&service->failure, "an answer to %s was refused", topic);
-        service->failed = true;
-        requests_abandon(request);
-        return;
-    }
-    service->totals.answered++;
-    requests_done(request);
-}
 
 int service_create(struct service **result, const struct service_settings *settings, struct requests *requests,
                    struct scorer *scorer, const struct codec *codec, struct error *err)
@@ -61,7 +40,18 @@ int service_create(struct service **result, const struct service_settings *setti
     arena_init(&service->arena, REQUEST_MEMORY);
     snprintf(service->dead_topic, sizeof service->dead_topic, "%s%s", settings->topics.requests,
              settings->topics.dead_suffix);
-    if (producer_create(&service->producer, &settings->kafka, take_report, service, err) != 0) {
+    struct delivery_settings delivery = {
+        .kafka = settings->kafka,
+        .group_id = settings->group_id,
+        .instance_id = settings->instance_id,
+        .requests_topic = settings->topics.requests,
+        .dead_topic = service->dead_topic,
+        .message_limit = settings->message_limit,
+        .exactly_once = settings->exactly_once,
+        .batch_requests = settings->batch_requests,
+        .batch_ms = settings->batch_ms,
+    };
+    if (delivery_create(&service->delivery, &delivery, requests, err) != 0) {
         service_destroy(service);
         return -1;
     }
@@ -73,8 +63,7 @@ void service_destroy(struct service *service)
 {
     if (service == NULL)
         return;
-    if (service->producer != NULL)
-        producer_destroy(service->producer);
+    delivery_destroy(service->delivery);
     arena_free(&service->arena);
     buffer_free(&service->bytes);
     free(service);
@@ -82,21 +71,20 @@ void service_destroy(struct service *service)
 
 struct service_totals service_totals(const struct service *service)
 {
-    return service->totals;
+    struct delivery_totals delivered = delivery_totals(service->delivery);
+    return (struct service_totals){delivered.answered, delivered.dead_letters};
 }
 
 /* After a message that was not taken: waits for room in the local queue. False: that was not the reason. */
-static bool wait_for_room(struct service *service, const struct error *err)
+static bool wait_for_room(struct service *service, struct error *err)
 {
-    if (err->kind != ERROR_RETRY)
-        return false;
-    producer_poll(service->producer, FULL_QUEUE_WAIT_MS);
-    return true;
+    return err->kind == ERROR_RETRY && delivery_poll(service->delivery, FULL_QUEUE_WAIT_MS, err) == 0;
 }
 
-static int send_answer(struct service *service, const struct producer_message *message, struct error *err)
+static int send_answer(struct service *service, struct request *request, const struct producer_message *message,
+                       struct error *err)
 {
-    while (producer_send(service->producer, message, err) != 0)
+    while (delivery_answer(service->delivery, request, message, err) != 0)
         if (!wait_for_room(service, err))
             return -1;
     return 0;
@@ -105,14 +93,14 @@ static int send_answer(struct service *service, const struct producer_message *m
 static int bury(struct service *service, struct request *request, enum dead_letter_class class, const char *reason,
                 struct error *err)
 {
-    service->totals.dead_letters++;
     log_warn("score", "dead letter from %s/%d offset %lld: %s: %s", service->settings.topics.requests,
              (int)request->message->partition, (long long)request->message->offset, dead_letter_class_name(class),
              reason);
     buffer_clear(&service->bytes);
     if (dead_letter_pack(request->message, class, reason, service->settings.message_limit, &service->bytes, err) != 0)
         return -1;
-    while (dead_letter_send(service->producer, service->dead_topic, buffer_text(&service->bytes), request, err) != 0)
+    while (delivery_dead_letter(service->delivery, request, service->dead_topic, buffer_text(&service->bytes), err) !=
+           0)
         if (!wait_for_room(service, err))
             return -1;
     return 0;
@@ -129,9 +117,8 @@ static int send_response(struct service *service, struct request *request, struc
                                            .key = response->request_id.data,
                                            .key_size = response->request_id.size,
                                            .value = service->bytes.data,
-                                           .value_size = service->bytes.size,
-                                           .opaque = request};
-        if (send_answer(service, &message, err) == 0)
+                                           .value_size = service->bytes.size};
+        if (send_answer(service, request, &message, err) == 0)
             return 0;
         if (err->kind != ERROR_BAD_INPUT || attempt > 0)
             return -1;
@@ -168,16 +155,10 @@ static int serve(struct service *service, struct request *request, struct error 
 
 int service_step(struct service *service, int timeout_ms, struct error *err)
 {
-    bool full = producer_pending(service->producer) >= service->settings.in_flight;
-    producer_poll(service->producer, full ? FULL_QUEUE_WAIT_MS : 0);
-    if (service->failed) {
-        *err = service->failure;
+    if (delivery_poll(service->delivery, 0, err) != 0)
         return -1;
-    }
-    if (producer_pending(service->producer) >= service->settings.in_flight)
-        return 0;
     /* While answers are under way their reports are what to wait for, too: look at both in turn. */
-    if (producer_pending(service->producer) > 0 && timeout_ms > 5)
+    if (delivery_pending(service->delivery) > 0 && timeout_ms > 5)
         timeout_ms = 5;
     struct request *request = requests_next(service->requests, timeout_ms);
     if (request == NULL)
@@ -206,10 +187,5 @@ int service_drain(struct service *service, int64_t limit_ms, struct error *err)
         log_warn("score", "%zu requests were left unanswered after %lld ms: another worker will answer them", left,
                  (long long)limit_ms);
     double rest_ms = (double)limit_ms - clock_since_ms(start_ns);
-    int result = producer_flush(service->producer, rest_ms > 1000 ? (int)rest_ms : 1000, err);
-    if (result == 0 && service->failed) {
-        *err = service->failure;
-        result = -1;
-    }
-    return result;
+    return delivery_flush(service->delivery, rest_ms > 1000 ? (int)rest_ms : 1000, err);
 }

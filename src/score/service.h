@@ -11,6 +11,7 @@
 #ifndef HEADRACE_SCORE_SERVICE_H
 #define HEADRACE_SCORE_SERVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,8 +24,11 @@
 struct service_settings {
     struct kafka_settings kafka;
     struct kafka_topics topics;
-    size_t message_limit; /* bytes of one request, and of a dead letter */
-    size_t in_flight;     /* answers that wait for the broker; more wait for them first */
+    size_t message_limit;               /* bytes of one request, and of a dead letter */
+    const char *group_id, *instance_id; /* these and what follows: see delivery.h */
+    bool exactly_once;
+    size_t batch_requests;
+    int batch_ms;
 };
 
 struct service;
