@@ -223,6 +223,15 @@ void kafka_destroy_consumer(rd_kafka_t *consumer)
         rd_kafka_destroy_flags(consumer, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
+bool kafka_has_header(const rd_kafka_message_t *message, const char *name)
+{
+    rd_kafka_headers_t *headers;
+    const void *value;
+    size_t size;
+    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+           rd_kafka_header_get_last(headers, name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
 int kafka_partition_count(rd_kafka_t *client, const char *topic, int timeout_ms, int32_t *partitions, struct error *err)
 {
     *partitions = -1;

@@ -8,6 +8,7 @@
 #ifndef HEADRACE_STREAM_KAFKA_H
 #define HEADRACE_STREAM_KAFKA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <librdkafka/rdkafka.h>
@@ -60,6 +61,8 @@ void kafka_close_consumer(rd_kafka_t *consumer, int timeout_ms);
 
 /* NULL is fine. */
 void kafka_destroy_consumer(rd_kafka_t *consumer);
+
+bool kafka_has_header(const rd_kafka_message_t *message, const char *name);
 
 /*
  * Waits until the topic's metadata is there (it is asked for again until `timeout_ms`); gives the number of partitions.

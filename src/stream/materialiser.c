@@ -11,13 +11,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "stream/outbox.h"
+#include "stream/places.h"
 
 enum {
     POLL_MS = 100,          /* the longest the thread sleeps: how soon it sees stop */
     OUTBOX_POLL_MS = 10,    /* the same while letters are on their way */
-    METADATA_MS = 500,      /* one question for a topic's partitions */
     WAIT_LOG_MS = 10000,    /* what we wait for is said again after this */
-    GROWTH_MS = 30000,      /* how soon a new partition is seen */
     RETRY_MS = 200,         /* between two tries of a commit */
     CLOSE_MS = 2000,        /* for the last commit to reach the broker */
     LAG_MS = 1000,          /* between two commits to the broker while there is more to read, for lag tools … */
@@ -28,41 +27,26 @@ enum {
     GROUP_SIZE = 256,
 };
 
-struct partition {
-    int64_t next; /* offset to read; -1: the beginning */
-    bool at_end;  /* has been there once */
-    bool moved;   /* `next` is not in the store yet */
-};
-
-struct source {
-    const char *topic; /* NULL: not configured */
-    const struct message_type *type;
-    bool optional; /* may be missing */
-    struct partition *partitions;
-    int32_t count;
-};
-
-enum { SOURCES = 3 };
-
 struct materialiser {
     struct materialiser_settings settings;
     struct graph *graph;
     const struct codec *codec;
     rd_kafka_t *client;
     struct outbox *outbox; /* NULL: letters are only counted */
-    struct source sources[SOURCES];
+    struct places places;
     struct arena arena;
     pthread_t thread;
 
     size_t batch; /* messages taken since the last commit */
     int64_t batch_start_ns;
     bool told; /* the broker knows the offsets of the last commit */
-    int64_t last_growth_ns, last_lag_ns, last_letter_log_ns, last_trouble_ns;
+    int64_t last_told_ns, last_letter_log_ns, last_trouble_ns, last_wait_log_ns;
     uint64_t letters_unlogged;
     rd_kafka_resp_err_t last_trouble;
+    rd_kafka_message_t *held; /* its schema could not be asked for; NULL: none */
 
-    atomic_bool stopping, stopped, caught_up;
-    atomic_ullong messages, dead_letters;
+    atomic_bool stopping, stopped, caught_up, waiting, rebuild;
+    atomic_ullong messages, batches;
     bool failed; /* the thread has ended on `failure`; read after it */
     struct error failure;
 };
@@ -80,144 +64,13 @@ static bool sleep_on(struct materialiser *m, int ms)
     return !stopping(m);
 }
 
-/* Partitions and assignment. */
-
-/* The topic has `count` partitions now: those that are new begin where the store left off. 1: there were new ones. */
-static int grow(struct materialiser *m, struct source *source, int32_t count, struct error *err)
-{
-    if (count <= source->count)
-        return 0;
-    struct partition *partitions = realloc(source->partitions, (size_t)count * sizeof *partitions);
-    if (partitions == NULL)
-        return error_set(err, ERROR_FATAL, "out of memory while looking at topic %.100s", source->topic);
-    source->partitions = partitions;
-    for (int32_t i = source->count; i < count; i++)
-        partitions[i] = (struct partition){.next = graph_offset(m->graph, source->topic, i)};
-    source->count = count;
-    return 1;
-}
-
-/* Waits for the topic, saying so now and then. */
-static int find_source(struct materialiser *m, struct source *source, struct error *err)
-{
-    int64_t said_ns = 0;
-    int32_t count = 0;
-    while (!stopping(m)) {
-        if (kafka_partition_count(m->client, source->topic, METADATA_MS, &count, err) == 0)
-            return grow(m, source, count, err) < 0 ? -1 : 0;
-        if (err->kind != ERROR_RETRY)
-            return -1;
-        if (source->optional && count == 0) {
-            log_info("stream", "%s; going on without it", err->message);
-            return 0;
-        }
-        if (said_ns == 0 || clock_since_ms(said_ns) >= WAIT_LOG_MS) {
-            log_warn("stream", "waiting: %s", err->message);
-            said_ns = clock_monotonic_ns();
-        }
-        sleep_on(m, RETRY_MS);
-    }
-    return 0;
-}
-
-static int assign(struct materialiser *m, struct error *err)
-{
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
-    for (size_t s = 0; s < SOURCES; s++)
-        for (int32_t i = 0; i < m->sources[s].count; i++) {
-            int64_t next = m->sources[s].partitions[i].next;
-            rd_kafka_topic_partition_list_add(list, m->sources[s].topic, i)->offset =
-                next < 0 ? RD_KAFKA_OFFSET_BEGINNING : next;
-        }
-    rd_kafka_resp_err_t code = rd_kafka_assign(m->client, list);
-    rd_kafka_topic_partition_list_destroy(list);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return error_set(err, ERROR_FATAL, "reading events and items: %s", rd_kafka_err2str(code));
-    return 0;
-}
-
-/* A partition added to a topic while we run would otherwise be a hole in the graph. */
-static int look_for_growth(struct materialiser *m, struct error *err)
-{
-    if (clock_since_ms(m->last_growth_ns) < GROWTH_MS)
-        return 0;
-    bool grown = false;
-    for (size_t s = 0; s < SOURCES; s++) {
-        int32_t count;
-        struct error trouble; /* the next look may be luckier */
-        if (m->sources[s].topic == NULL ||
-            kafka_partition_count(m->client, m->sources[s].topic, METADATA_MS, &count, &trouble) != 0)
-            continue;
-        int rc = grow(m, &m->sources[s], count, err);
-        if (rc < 0)
-            return -1;
-        if (rc > 0)
-            log_info("stream", "topic %s has %d partitions now", m->sources[s].topic, (int)count);
-        grown |= rc > 0;
-    }
-    m->last_growth_ns = clock_monotonic_ns();
-    return grown ? assign(m, err) : 0;
-}
-
-static struct source *source_of(struct materialiser *m, const rd_kafka_message_t *message)
-{
-    const char *topic = message->rkt ? rd_kafka_topic_name(message->rkt) : "";
-    for (size_t s = 0; s < SOURCES; s++)
-        if (m->sources[s].topic != NULL && strcmp(m->sources[s].topic, topic) == 0)
-            return message->partition >= 0 && message->partition < m->sources[s].count ? &m->sources[s] : NULL;
-    return NULL;
-}
-
 /* Committing. */
-
-static bool at_all_ends(const struct materialiser *m)
-{
-    bool any = false;
-    for (size_t s = 0; s < SOURCES; s++)
-        for (int32_t i = 0; i < m->sources[s].count; i++) {
-            any = true;
-            if (!m->sources[s].partitions[i].at_end)
-                return false;
-        }
-    return any;
-}
-
-/* For lag tools only, so nobody waits for it and a failure is nobody's trouble. */
-static void tell_broker(struct materialiser *m)
-{
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
-    for (size_t s = 0; s < SOURCES; s++)
-        for (int32_t i = 0; i < m->sources[s].count; i++)
-            if (m->sources[s].partitions[i].next >= 0)
-                rd_kafka_topic_partition_list_add(list, m->sources[s].topic, i)->offset =
-                    m->sources[s].partitions[i].next;
-    if (list->cnt > 0) {
-        m->told = true;
-        rd_kafka_resp_err_t code = rd_kafka_commit(m->client, list, 1);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-            log_debug("stream", "offsets for lag tools: %s", rd_kafka_err2str(code));
-    }
-    rd_kafka_topic_partition_list_destroy(list);
-    m->last_lag_ns = clock_monotonic_ns();
-}
-
-static int stage_offsets(struct materialiser *m, struct error *err)
-{
-    for (size_t s = 0; s < SOURCES; s++)
-        for (int32_t i = 0; i < m->sources[s].count; i++) {
-            struct partition *partition = &m->sources[s].partitions[i];
-            if (partition->moved && graph_put_offset(m->graph, m->sources[s].topic, i, partition->next, err) != 0)
-                return -1;
-            partition->moved = false;
-        }
-    return 0;
-}
 
 /* Tries until the batch is in the store; -1 only when that will never be, or we are to stop. */
 static int commit_batch(struct materialiser *m, struct error *err)
 {
     bool said = false;
-    if (stage_offsets(m, err) != 0)
+    if (places_stage(&m->places, err) != 0)
         return -1;
     while (graph_commit(m->graph, err) != 0) {
         if (err->kind != ERROR_RETRY)
@@ -230,11 +83,12 @@ static int commit_batch(struct materialiser *m, struct error *err)
     }
     if (said)
         log_info("stream", "the batch of %zu messages is stored now", m->batch);
+    atomic_fetch_add(&m->batches, 1);
     m->batch = 0;
     m->batch_start_ns = 0;
     if (m->outbox != NULL)
         outbox_committed(m->outbox);
-    if (!atomic_load(&m->caught_up) && at_all_ends(m)) {
+    if (!atomic_load(&m->caught_up) && places_at_all_ends(&m->places)) {
         atomic_store(&m->caught_up, true);
         log_info("stream", "caught up: %llu messages", (unsigned long long)atomic_load(&m->messages));
     }
@@ -249,13 +103,23 @@ static void begin_batch(struct materialiser *m)
         m->batch_start_ns = clock_monotonic_ns();
 }
 
+static void tell_broker(struct materialiser *m)
+{
+    places_tell_broker(&m->places);
+    m->told = true;
+    m->last_told_ns = clock_monotonic_ns();
+}
+
 static int commit_when_due(struct materialiser *m, struct error *err)
 {
+    if (places_moved(&m->places))
+        begin_batch(m);
     bool due = m->batch >= m->settings.batch_events ||
                (m->batch_start_ns != 0 && clock_since_ms(m->batch_start_ns) >= m->settings.batch_wait_ms);
-    bool at_ends = at_all_ends(m), arrived = !atomic_load(&m->caught_up) && at_ends;
-    if (!m->told && m->batch == 0 && clock_since_ms(m->last_lag_ns) >= (at_ends ? LAG_IDLE_MS : LAG_MS))
+    bool at_ends = places_at_all_ends(&m->places), arrived = !atomic_load(&m->caught_up) && at_ends;
+    if (!m->told && m->batch == 0 && clock_since_ms(m->last_told_ns) >= (at_ends ? LAG_IDLE_MS : LAG_MS))
         tell_broker(m);
+    places_measure_lag(&m->places);
     return due || arrived ? commit_batch(m, err) : 0;
 }
 
@@ -291,8 +155,10 @@ static int apply_record(struct materialiser *m, const struct source *source, con
         struct user user;
     } record;
     arena_reset(&m->arena);
+    if (kafka_has_header(message, CODEC_SCHEMA_HEADER))
+        return codec_refuse_header(source->type, class, err);
     if (codec_decode(m->codec, source->type, message->payload, message->len, &record, &m->arena, class, err) != 0)
-        return -1;
+        return err->kind == ERROR_RETRY ? 1 : -1;
     *class = DEAD_SEMANTIC;
     if (source->type == &item_type)
         return graph_put_item(m->graph, &record.item, err);
@@ -307,7 +173,7 @@ static int apply_record(struct materialiser *m, const struct source *source, con
     return 0;
 }
 
-/* ERROR_BAD_INPUT: a dead letter of *class; nothing was staged. */
+/* ERROR_BAD_INPUT: a dead letter of *class; nothing was staged. 1: the registry cannot be asked for its schema now. */
 static int apply(struct materialiser *m, const struct source *source, const rd_kafka_message_t *message,
                  enum dead_letter_class *class, struct error *err)
 {
@@ -339,69 +205,71 @@ static void log_letter(struct materialiser *m, const rd_kafka_message_t *message
              (long long)message->offset, dead_letter_class_name(class), reason, more);
 }
 
-static int bury(struct materialiser *m, const rd_kafka_message_t *message, enum dead_letter_class class,
-                const char *reason, struct error *err)
+static int bury(struct materialiser *m, struct source *source, const rd_kafka_message_t *message,
+                enum dead_letter_class class, const char *reason, struct error *err)
 {
-    atomic_fetch_add(&m->dead_letters, 1);
+    atomic_fetch_add(&source->dead[class], 1);
     log_letter(m, message, class, reason);
     return m->outbox != NULL ? outbox_put(m->outbox, message, class, reason, err) : 0;
 }
 
-static int take_message(struct materialiser *m, const rd_kafka_message_t *message, struct error *err)
+/* Nothing is read until the registry answers: what comes behind this message must not overtake it. */
+static void wait_for_registry(struct materialiser *m, const char *reason)
 {
-    struct source *source = source_of(m, message);
-    if (source == NULL)
-        return 0;
-    struct partition *partition = &source->partitions[message->partition];
-    if (message->offset < partition->next)
-        return 0; /* in the store already */
+    atomic_store(&m->waiting, true);
+    if (m->last_wait_log_ns == 0 || clock_since_ms(m->last_wait_log_ns) >= WAIT_LOG_MS) {
+        log_warn("stream", "events and items wait: %s", reason);
+        m->last_wait_log_ns = clock_monotonic_ns();
+    }
+}
+
+/* 1: the message is to be taken again later. */
+static int take_next(struct materialiser *m, struct source *source, const rd_kafka_message_t *message,
+                     struct error *err)
+{
     enum dead_letter_class class;
     struct error trouble;
-    if (apply(m, source, message, &class, &trouble) != 0) {
-        if (trouble.kind != ERROR_BAD_INPUT) {
-            *err = trouble;
-            return error_wrap(err, "%.60s/%d@%lld", source->topic, (int)message->partition, (long long)message->offset);
-        }
-        if (bury(m, message, class, trouble.message, err) != 0)
-            return -1;
+    int rc = apply(m, source, message, &class, &trouble);
+    if (rc == 0) {
+        atomic_fetch_add(&source->applied, 1);
+    } else if (rc > 0) {
+        wait_for_registry(m, trouble.message);
+        return 1;
+    } else if (trouble.kind != ERROR_BAD_INPUT) {
+        *err = trouble;
+        return error_wrap(err, "%.60s/%d@%lld", source->topic, (int)message->partition, (long long)message->offset);
+    } else if (bury(m, source, message, class, trouble.message, err) != 0) {
+        return -1;
     }
-    partition->next = message->offset + 1;
-    partition->moved = true;
+    places_pass(source, message);
     m->batch++;
     begin_batch(m);
     atomic_fetch_add(&m->messages, 1);
     return 0;
 }
 
-/* Trouble. */
-
-static int retention_gap(struct materialiser *m, const rd_kafka_message_t *message, struct error *err)
+static int take_message(struct materialiser *m, const rd_kafka_message_t *message, struct error *err)
 {
-    struct source *source = source_of(m, message);
+    bool next;
+    struct source *source = places_source(&m->places, message);
     if (source == NULL)
         return 0;
-    int64_t next = source->partitions[message->partition].next;
-    if (next < 0) /* retention was quicker than our first fetch: the beginning is elsewhere now */
-        return assign(m, err);
-    return error_set(
-        err, ERROR_FATAL,
-        "retention gap: the state stands at %.40s/%d@%lld, which the log does not hold (any more). Restore "
-        "a newer copy of the state directory, or remove it to rebuild from what the log still has",
-        source->topic, (int)message->partition, (long long)next);
+    if (places_check(&m->places, source, message, &next, err) != 0)
+        return -1;
+    return next ? take_next(m, source, message, err) : 0;
 }
+
+/* Trouble. */
 
 static int take_trouble(struct materialiser *m, const rd_kafka_message_t *message, struct error *err)
 {
-    struct source *source;
+    struct source *source = places_source(&m->places, message);
     const char *reason = rd_kafka_message_errstr(message);
     switch (message->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-        source = source_of(m, message);
-        if (source != NULL)
-            source->partitions[message->partition].at_end = true;
-        return 0;
+        return source != NULL ? places_end(&m->places, source, message, err) : 0;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        return retention_gap(m, message, err);
+        return source != NULL ? places_lost(&m->places, source, message, err) : 0;
     case RD_KAFKA_RESP_ERR__FATAL:
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         return error_set(err, ERROR_FATAL, "reading events and items: %s", reason);
@@ -436,21 +304,43 @@ static int poll_time(const struct materialiser *m)
     return left < 0 ? 0 : left < longest ? left : longest;
 }
 
+static int take(struct materialiser *m, rd_kafka_message_t *message, struct error *err)
+{
+    int rc = message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? take_message(m, message, err) : take_trouble(m, message, err);
+    m->held = rc > 0 ? message : NULL;
+    if (rc <= 0)
+        rd_kafka_message_destroy(message);
+    return rc < 0 ? -1 : 0;
+}
+
+static int take_held(struct materialiser *m, struct error *err)
+{
+    int wait_ms = poll_time(m);
+    sleep_on(m, wait_ms < RETRY_MS ? wait_ms : RETRY_MS);
+    if (take(m, m->held, err) != 0)
+        return -1;
+    if (m->held == NULL) {
+        log_info("stream", "events and items go on");
+        atomic_store(&m->waiting, false);
+        m->last_wait_log_ns = 0;
+    }
+    return 0;
+}
+
 static int go_on(struct materialiser *m, struct error *err)
 {
-    if (look_for_growth(m, err) != 0 || work_on_outbox(m, err) != 0)
+    if (places_look_for_more(&m->places, err) != 0 || work_on_outbox(m, err) != 0)
         return -1;
+    if (m->held != NULL)
+        return take_held(m, err) == 0 ? commit_when_due(m, err) : -1;
     rd_kafka_message_t *message = rd_kafka_consumer_poll(m->client, poll_time(m));
-    int rc = 0;
-    if (message != NULL) {
-        rc = message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? take_message(m, message, err) : take_trouble(m, message, err);
-        rd_kafka_message_destroy(message);
-    }
-    return rc == 0 ? commit_when_due(m, err) : -1;
+    if (message != NULL && take(m, message, err) != 0)
+        return -1;
+    return commit_when_due(m, err);
 }
 
 /* What is taken goes into the store, and its letters out if the broker is quick. */
-static int finish(struct materialiser *m, struct error *err)
+static int store_rest(struct materialiser *m, struct error *err)
 {
     int64_t start = clock_monotonic_ns();
     if (commit_batch(m, err) != 0)
@@ -468,22 +358,36 @@ static int finish(struct materialiser *m, struct error *err)
 
 static int run(struct materialiser *m, struct error *err)
 {
-    for (size_t s = 0; s < SOURCES; s++)
-        if (m->sources[s].topic != NULL && find_source(m, &m->sources[s], err) != 0)
-            return -1;
-    m->last_growth_ns = clock_monotonic_ns();
-    if (!stopping(m) && assign(m, err) != 0)
+    if (places_begin(&m->places, err) != 0)
         return -1;
     while (!stopping(m))
         if (go_on(m, err) != 0)
-            return -1;
-    return finish(m, err);
+            return stopping(m) && err->kind == ERROR_RETRY ? 0 : -1; /* finish() tries once more */
+    return 0;
+}
+
+/* Asked to stop, on a full disk too, is no failure: what is not stored Kafka has still. */
+static int finish(struct materialiser *m, struct error *err)
+{
+    if (store_rest(m, err) == 0)
+        return 0;
+    if (err->kind != ERROR_RETRY)
+        return -1;
+    log_warn("stream", "the last %zu messages are not stored, the next start reads them again: %s", m->batch,
+             err->message);
+    return 0;
 }
 
 static void *run_thread(void *argument)
 {
     struct materialiser *m = argument;
+    struct error late;
     m->failed = run(m, &m->failure) != 0;
+    if (m->places.rebuild)
+        finish(m, &late); /* letters that a new start would not send again */
+    atomic_store(&m->rebuild, m->places.rebuild);
+    if (!m->failed)
+        m->failed = finish(m, &m->failure) != 0;
     if (m->failed)
         log_error("stream", "state: %s", m->failure.message);
     kafka_close_consumer(m->client, CLOSE_MS);
@@ -497,6 +401,9 @@ static int open_client(struct materialiser *m, struct error *err)
 {
     /* Those are meant for the request consumer. */
     static const char *const without[] = {"group.id", "group.instance.id", "auto.offset.reset", "enable.partition.eof"};
+    /* What may wait in memory, a partition: librdkafka's 100,000 messages take 30 MB, however small they are. */
+    static const struct property defaults[] = {{"queued.min.messages", "10000"},
+                                               {"queued.max.messages.kbytes", "4096"}};
     char group[GROUP_SIZE];
     const char *user_group = kafka_property_value(&m->settings.kafka, "group.id");
     snprintf(group, sizeof group, "%s-state-%s", user_group ? user_group : "headrace", m->settings.instance_id);
@@ -508,8 +415,9 @@ static int open_client(struct materialiser *m, struct error *err)
         {"enable.partition.eof", "true"},
     };
     struct kafka_settings own = m->settings.kafka;
-    struct property *properties = kafka_properties_over(NULL, 0, &m->settings.kafka, without,
-                                                        sizeof without / sizeof *without, &own.property_count);
+    struct property *properties =
+        kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, &m->settings.kafka, without,
+                              sizeof without / sizeof *without, &own.property_count);
     if (properties == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while opening the event consumer");
     own.properties = properties;
@@ -522,9 +430,10 @@ static int open_client(struct materialiser *m, struct error *err)
 static void free_materialiser(struct materialiser *m)
 {
     outbox_close(m->outbox);
+    if (m->held != NULL)
+        rd_kafka_message_destroy(m->held);
     kafka_destroy_consumer(m->client);
-    for (size_t s = 0; s < SOURCES; s++)
-        free(m->sources[s].partitions);
+    places_free(&m->places);
     arena_free(&m->arena);
     free(m);
 }
@@ -538,12 +447,16 @@ int materialiser_start(struct materialiser **materialiser, const struct material
     m->settings = *settings;
     m->graph = graph;
     m->codec = codec;
-    m->sources[0] = (struct source){settings->topics.items, &item_type, false, NULL, 0};
-    m->sources[1] = (struct source){settings->topics.users, &user_type, true, NULL, 0};
-    m->sources[2] = (struct source){settings->topics.interactions, &interaction_type, false, NULL, 0};
+    m->places = (struct places){.graph = graph, .on_gap = settings->on_gap, .stopping = &m->stopping};
+    m->places.sources[0] = (struct source){.topic = settings->topics.items, .type = &item_type, .lag = -1};
+    m->places.sources[1] =
+        (struct source){.topic = settings->topics.users, .type = &user_type, .optional = true, .lag = -1};
+    m->places.sources[2] =
+        (struct source){.topic = settings->topics.interactions, .type = &interaction_type, .lag = -1};
     arena_init(&m->arena, ARENA_LIMIT);
     if (open_client(m, err) != 0)
         goto failed;
+    m->places.client = m->client;
     if (settings->dead_letters &&
         outbox_open(&m->outbox, &settings->kafka, settings->topics.dead_suffix, graph, err) != 0)
         goto failed;
@@ -558,14 +471,38 @@ failed:
     return -1;
 }
 
+static struct materialiser_topic topic_progress(const struct source *source)
+{
+    struct materialiser_topic topic = {
+        .name = source->topic,
+        .partitions = atomic_load(&source->shared_count),
+        .applied = atomic_load(&source->applied),
+        .lag = atomic_load(&source->lag),
+        .lag_ms = atomic_load(&source->lag_ms),
+    };
+    for (size_t i = 0; i < MATERIALISER_DEAD; i++)
+        topic.dead[i] = atomic_load(&source->dead[i]);
+    return topic;
+}
+
 struct materialiser_progress materialiser_progress(struct materialiser *materialiser)
 {
-    return (struct materialiser_progress){
+    struct materialiser_progress progress = {
         .messages = atomic_load(&materialiser->messages),
-        .dead_letters = atomic_load(&materialiser->dead_letters),
+        .batches = atomic_load(&materialiser->batches),
+        .gaps = atomic_load(&materialiser->places.gaps),
+        .gap_messages = atomic_load(&materialiser->places.gap_messages),
+        .waiting = atomic_load(&materialiser->waiting),
         .caught_up = atomic_load(&materialiser->caught_up),
         .stopped = atomic_load(&materialiser->stopped),
+        .rebuild = atomic_load(&materialiser->rebuild),
     };
+    for (size_t i = 0; i < MATERIALISER_TOPICS; i++) {
+        progress.topics[i] = topic_progress(&materialiser->places.sources[i]);
+        for (size_t class = 0; class < MATERIALISER_DEAD; class ++)
+            progress.dead_letters += progress.topics[i].dead[class];
+    }
+    return progress;
 }
 
 int materialiser_stop(struct materialiser *materialiser, struct error *err)

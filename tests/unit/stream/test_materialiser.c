@@ -1,184 +1,8 @@
-#include "local.h"
+#include "materialiser_fixture.h"
 
-#include <ftw.h>
-
-#include "graph/graph.h"
 #include "stream/dead_letter.h"
-#include "stream/materialiser.h"
 
-enum { ITEMS = 50, EVENTS = 5000, LIMIT = 4000 };
-
-static struct codec *codec;
-static char directory[64];
-static struct graph *graph;
-
-static void open_graph(void)
-{
-    struct error err;
-    struct graph_settings settings = {.directory = directory,
-                                      .like_threshold = 4,
-                                      .like_inclusive = true,
-                                      .layers = 1,
-                                      .dimension = 16,
-                                      .push_threshold = 0.1f,
-                                      .seed = 1};
-    assert_ok(graph_open(&graph, &settings, &err));
-}
-
-static void reopen_graph(void)
-{
-    graph_close(graph);
-    open_graph();
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    snprintf(directory, sizeof directory, "/tmp/headrace-stream-XXXXXX");
-    assert_non_null(mkdtemp(directory));
-    open_graph();
-    return 0;
-}
-
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    graph_close(graph);
-    graph = NULL;
-    return nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* Topics of a test of its own: NAME-interactions, … */
-static struct kafka_topics topics_of(const char *name, int32_t partitions)
-{
-    struct error err;
-    static char names[3][64];
-    static const char *const kinds[] = {"interactions", "items", "users"};
-    for (int i = 0; i < 3; i++) {
-        char dead[80];
-        snprintf(names[i], sizeof names[i], "%s-%s", name, kinds[i]);
-        snprintf(dead, sizeof dead, "%.63s.dead", names[i]);
-        assert_ok(broker_create_topic(local_broker, names[i], partitions, &err));
-        assert_ok(broker_create_topic(local_broker, dead, 1, &err));
-    }
-    return (struct kafka_topics){
-        .interactions = names[0], .items = names[1], .users = names[2], .dead_suffix = ".dead"};
-}
-
-static struct materialiser *start(const struct kafka_topics *topics, bool dead_letters)
-{
-    struct error err;
-    struct materialiser *materialiser;
-    struct materialiser_settings settings = {
-        .kafka = local_settings(),
-        .topics = *topics,
-        .instance_id = "1",
-        .dead_letters = dead_letters,
-        .batch_events = 500,
-        .batch_wait_ms = 20,
-        .max_future_skew_ms = 60000,
-        .message_limit = LIMIT,
-    };
-    assert_ok(materialiser_start(&materialiser, &settings, graph, codec, &err));
-    return materialiser;
-}
-
-static void wait_until_caught_up(struct materialiser *materialiser)
-{
-    for (int tries = 0; tries < 1500; tries++) {
-        struct materialiser_progress progress = materialiser_progress(materialiser);
-        if (progress.caught_up)
-            return;
-        if (progress.stopped)
-            break;
-        usleep(10000);
-    }
-    struct error err = {.message = "not caught up within 15 s"};
-    materialiser_stop(materialiser, &err);
-    fail_msg("%s", err.message);
-}
-
-/* Ends it and gives how many messages it took. */
-static uint64_t stop(struct materialiser *materialiser)
-{
-    struct error err;
-    int64_t start_ns = clock_monotonic_ns();
-    uint64_t messages = materialiser_progress(materialiser).messages;
-    assert_ok(materialiser_stop(materialiser, &err));
-    assert_true(clock_since_ms(start_ns) < 2000);
-    return messages;
-}
-
-static struct producer *producer(void)
-{
-    struct error err;
-    struct producer *made;
-    struct kafka_settings settings = local_settings();
-    assert_ok(producer_create(&made, &settings, NULL, NULL, &err));
-    return made;
-}
-
-static void finish(struct producer *made)
-{
-    struct error err;
-    assert_ok(producer_flush(made, 10000, &err));
-    producer_destroy(made);
-}
-
-static void put(struct producer *made, const char *topic, const char *key, const void *value, size_t size)
-{
-    struct error err;
-    struct producer_message message = {
-        .topic = topic, .key = key, .key_size = key ? strlen(key) : 0, .value = value, .value_size = size};
-    assert_ok(producer_send(made, &message, &err));
-}
-
-static void put_record(struct producer *made, const char *topic, const char *key, const struct message_type *type,
-                       const void *record)
-{
-    struct error err;
-    struct buffer bytes = {.size = 0};
-    assert_ok(codec_encode(codec, type, record, &bytes, &err));
-    put(made, topic, key, bytes.data, bytes.size);
-    buffer_free(&bytes);
-}
-
-static void put_interaction(struct producer *made, const char *topic, int user, int item, int64_t timestamp_ms)
-{
-    char user_id[16] = "", item_id[16] = "";
-    if (user >= 0)
-        snprintf(user_id, sizeof user_id, "u%d", user);
-    snprintf(item_id, sizeof item_id, "i%d", item);
-    struct interaction interaction = {.user_id = text_of(user_id),
-                                      .item_id = text_of(item_id),
-                                      .timestamp_ms = timestamp_ms,
-                                      .kind = INTERACTION_RATING,
-                                      .has_value = true,
-                                      .value = 1 + (user + item) % 5};
-    put_record(made, topic, user_id, &interaction_type, &interaction);
-}
-
-static void put_item(struct producer *made, const char *topic, int item)
-{
-    char id[16], title[32];
-    snprintf(id, sizeof id, "i%d", item);
-    snprintf(title, sizeof title, "Title %d", item);
-    put_record(made, topic, id, &item_type, &(struct item){.item_id = text_of(id), .title = text_of(title)});
-}
-
-static struct graph_counts counts(void)
-{
-    graph_read_lock(graph);
-    struct graph_counts now = graph_counts(graph);
-    graph_read_unlock(graph);
-    return now;
-}
+enum { EVENTS = 5000 };
 
 static bool count_letter(void *context, const char *topic, int32_t partition, int64_t offset, struct text letter)
 {
@@ -395,23 +219,67 @@ static void without_dead_letters_they_are_only_counted(void **state)
     assert_int_equal(graph_offset(graph, topics.interactions, 0), 1);
 }
 
-static void a_stored_offset_outside_the_log_is_a_retention_gap(void **state)
+static void it_tells_what_became_of_messages_and_how_many_wait(void **state)
+{
+    (void)state;
+    struct kafka_topics topics = topics_of("progress", 2);
+    struct producer *made = producer();
+    put_item(made, topics.items, 1);
+    for (int i = 0; i < 10; i++)
+        put_interaction(made, topics.interactions, i, i, 1000 + i);
+    put(made, topics.interactions, "k", "garbage", 7);
+    finish(made);
+    struct materialiser *materialiser = start(&topics, false);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(materialiser_progress(materialiser).topics[i].lag, -1); /* nobody has told yet */
+    wait_until_caught_up(materialiser);
+    usleep(700000); /* the lag is measured every half second */
+    struct materialiser_progress progress = materialiser_progress(materialiser);
+    const struct materialiser_topic *items = &progress.topics[0], *events = &progress.topics[2];
+    assert_string_equal(items->name, topics.items);
+    assert_string_equal(events->name, topics.interactions);
+    assert_int_equal(items->applied, 1);
+    assert_int_equal(events->applied, 10);
+    assert_int_equal(events->partitions, 2);
+    assert_int_equal(events->dead[DEAD_FRAMING], 1);
+    assert_int_equal(events->dead[DEAD_DECODE], 0);
+    assert_int_equal(events->lag, 0);
+    assert_int_equal(events->lag_ms, 0);
+    assert_int_equal(progress.dead_letters, 1);
+    assert_int_equal(progress.messages, 12);
+    assert_true(progress.batches > 0);
+    stop(materialiser);
+}
+
+/* What stands before the value could be taken for anything: the header alone says that it is an id of a schema. */
+static void a_schema_named_in_a_header_is_refused_by_name(void **state)
 {
     (void)state;
     struct error err;
-    struct kafka_topics topics = topics_of("gap", 1);
-    assert_ok(graph_put_offset(graph, topics.interactions, 0, 1000, &err));
-    assert_ok(graph_commit(graph, &err));
-    struct materialiser *materialiser = start(&topics, false);
-    for (int tries = 0; tries < 1000 && !materialiser_progress(materialiser).stopped; tries++)
-        usleep(10000);
-    assert_true(materialiser_progress(materialiser).stopped);
-    assert_false(materialiser_progress(materialiser).caught_up);
-    assert_int_equal(materialiser_stop(materialiser, &err), -1);
-    assert_int_equal(err.kind, ERROR_FATAL);
-    assert_non_null(strstr(err.message, "gap-interactions/0@1000"));
-    assert_non_null(strstr(err.message, "rebuild"));
-    assert_int_equal(graph_offset(graph, topics.interactions, 0), 1000);
+    struct kafka_topics topics = topics_of("header", 1);
+    struct buffer bytes = {.size = 0};
+    struct interaction interaction = {.user_id = text_of("u1"), .item_id = text_of("i1"), .timestamp_ms = 1};
+    assert_ok(codec_encode(codec, &interaction_type, &interaction, &bytes, &err));
+    struct producer_header header = {"__value_schema_id", "\1sixteen letters.", 17};
+    struct producer_message message = {.topic = topics.interactions,
+                                       .value = bytes.data,
+                                       .value_size = bytes.size,
+                                       .headers = &header,
+                                       .header_count = 1};
+    struct producer *made = producer();
+    assert_ok(producer_send(made, &message, &err));
+    finish(made);
+    buffer_free(&bytes);
+    struct materialiser *materialiser = start(&topics, true);
+    wait_until_caught_up(materialiser);
+    rd_kafka_t *reader = local_consumer("header-interactions.dead", 0, "readers");
+    rd_kafka_message_t *letter = local_consume(reader);
+    assert_string_equal(local_header(letter, "headrace.error.class"), "framing");
+    assert_non_null(strstr(local_header(letter, "__connect.errors.exception.message"), "__value_schema_id"));
+    rd_kafka_message_destroy(letter);
+    local_consumer_close(reader);
+    stop(materialiser);
+    assert_int_equal(counts().events, 0);
 }
 
 static void it_stops_at_once_while_the_broker_is_away(void **state)
@@ -431,20 +299,6 @@ static void it_stops_at_once_while_the_broker_is_away(void **state)
     stop(materialiser);
 }
 
-static int start_all(void **state)
-{
-    struct error err;
-    return codec_create(&codec, &err) || local_start(state);
-}
-
-static int stop_all(void **state)
-{
-    codec_destroy(codec);
-    return local_stop(state);
-}
-
-#define ON_A_GRAPH(test) cmocka_unit_test_setup_teardown(test, make_directory, remove_directory)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -454,7 +308,8 @@ int main(void)
         ON_A_GRAPH(a_flood_of_bad_messages_is_delivered_in_lots),
         ON_A_GRAPH(letters_of_a_dead_process_are_sent_by_the_next),
         ON_A_GRAPH(without_dead_letters_they_are_only_counted),
-        ON_A_GRAPH(a_stored_offset_outside_the_log_is_a_retention_gap),
+        ON_A_GRAPH(it_tells_what_became_of_messages_and_how_many_wait),
+        ON_A_GRAPH(a_schema_named_in_a_header_is_refused_by_name),
         ON_A_GRAPH(it_stops_at_once_while_the_broker_is_away),
     };
     return cmocka_run_group_tests(tests, start_all, stop_all);
