@@ -43,6 +43,7 @@ struct worker {
     struct config *config;
     struct run_observe *observe; /* NULL: http.listen is empty */
     bool stopping;
+    bool rebuild; /* the topics do not fit the state: it is to be dropped, everything read again */
     struct trained trained;
     struct graph *graph;
     struct codec *codec;
@@ -104,6 +105,7 @@ static int start_materialiser(struct worker *worker, struct error *err)
         .batch_wait_ms = (int)config_integer(config, "ingest.batch_wait_ms"),
         .max_future_skew_ms = config_integer(config, "ingest.max_future_skew_ms"),
         .message_limit = (size_t)config_integer(config, "ingest.message_limit"),
+        .on_gap = (enum gap_policy)config_choice(config, "state.on_gap"),
         .observe = worker->feedback != NULL ? take_feedback : NULL,
         .observer = worker,
     };
@@ -178,6 +180,7 @@ static int watch(struct worker *worker, struct error *err)
     if (worker->materialiser != NULL && materialiser_progress(worker->materialiser).stopped) {
         struct materialiser *stopped = worker->materialiser;
         hide_parts(worker);
+        worker->rebuild = materialiser_progress(stopped).rebuild;
         worker->materialiser = NULL;
         if (materialiser_stop(stopped, err) == 0)
             error_set(err, ERROR_FATAL, "the materialiser has ended");
@@ -302,6 +305,22 @@ static int stop(struct worker *worker, int result, struct error *err)
     return result;
 }
 
+/* After a gap, with state.on_gap rebuild, a worker that has nothing takes over from this one. */
+static int run(struct worker *worker, struct error *err)
+{
+    for (;;) {
+        int result = start(worker, err);
+        if (result == 0)
+            result = serve_until_stopped(worker, err);
+        result = stop(worker, result, err);
+        if (!worker->rebuild)
+            return result;
+        *worker = (struct worker){.config = worker->config};
+        if (graph_drop(config_text(worker->config, "state.dir"), err) != 0)
+            return -1;
+    }
+}
+
 int command_run(int argc, char **argv)
 {
     struct config_flags config = {0};
@@ -322,10 +341,7 @@ int command_run(int argc, char **argv)
 
     catch_stop_signals();
     struct error err;
-    int result = start(&worker, &err);
-    if (result == 0)
-        result = serve_until_stopped(&worker, &err);
-    result = stop(&worker, result, &err);
+    int result = run(&worker, &err);
     config_destroy(worker.config);
     return result == 0 ? EXIT_FINE : setup_failed("run", &err);
 }
