@@ -62,8 +62,9 @@ const struct config_option config_options[] = {
     FLAG("state.dead_letters", "true",
          "Whether this process sends events that cannot be read to the dead-letter topics; one process is enough"),
     /* in the order of enum gap_policy */
-    CHOICE("state.on_gap", "stop", "When unread messages are gone or a topic is another one: stop, read all anew, go on",
-           "stop", "rebuild", "accept"),
+    CHOICE("state.on_gap", "stop",
+           "When unread messages are gone or a topic is another one: stop, read all anew, go on", "stop", "rebuild",
+           "accept"),
 
     REQUIRED("kafka.bootstrap.servers", "localhost:9092", "Brokers to ask first, host:port, joined by commas"),
     REQUIRED("kafka.group.id", "headrace", "Consumer group that shares out the score requests"),
