@@ -7,7 +7,7 @@
 #include "stream/kafka.h"
 #include "wire/codec.h"
 
-enum { MESSAGE_MEMORY = 64 << 20, METADATA_MS = 10000, POLL_MS = 200 };
+enum { MESSAGE_MEMORY = 64 << 20, METADATA_MS = 10000, POLL_MS = 200, REGISTRY_MS = 60000 };
 
 struct reader {
     const char *topic;
@@ -21,8 +21,11 @@ struct reader {
     uint64_t printed, unreadable;
 };
 
-/* Fingerprints tell the schema: each type is tried. False: none knows it. */
-static bool decode(struct reader *reader, const rd_kafka_message_t *message, struct error *err)
+/*
+ * Fingerprints or ids tell the schema: each type is tried. 1: none can be read of it, and the error says why; -1: no
+ * telling, the registry cannot be asked.
+ */
+static int decode(struct reader *reader, const rd_kafka_message_t *message, struct error *err)
 {
     static const struct message_type *const types[] = {&interaction_type, &item_type, &user_type, &score_request_type,
                                                        &score_response_type};
@@ -36,13 +39,15 @@ static bool decode(struct reader *reader, const rd_kafka_message_t *message, str
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         enum dead_letter_class class;
         arena_reset(&reader->arena);
-        if (codec_decode(reader->codec, types[i], message->payload, message->len, &decoded, &reader->arena, &class,
-                         err) == 0)
-            return message_to_json(types[i], &decoded, &reader->value, err) == 0;
+        if (codec_decode_waiting(reader->codec, types[i], message->payload, message->len, &decoded, &reader->arena,
+                                 REGISTRY_MS, &interrupted, &class, err) == 0)
+            return message_to_json(types[i], &decoded, &reader->value, err) == 0 ? 0 : 1;
+        if (err->kind != ERROR_BAD_INPUT)
+            return -1;
         if (class != DEAD_UNKNOWN_SCHEMA)
-            return false;
+            return 1;
     }
-    return false;
+    return 1;
 }
 
 /* As a JSON string; what is no UTF-8 as {"hex": "…"}. */
@@ -100,9 +105,12 @@ static int print_message(struct reader *reader, const rd_kafka_message_t *messag
 {
     buffer_clear(&reader->value);
     buffer_clear(&reader->line);
+    int decoded = message->payload == NULL ? 0 : decode(reader, message, err);
+    if (decoded < 0)
+        return interrupted ? 0 : -1;
     if (message->payload == NULL) {
         buffer_append_string(&reader->value, "null");
-    } else if (!decode(reader, message, err)) {
+    } else if (decoded > 0) {
         reader->unreadable++;
         buffer_clear(&reader->value);
         buffer_append_string(&reader->value, "{\"error\":");
@@ -173,7 +181,7 @@ static int run_reader(struct reader *reader, const struct config *config, struct
                                       {"auto.offset.reset", "earliest"}};
     arena_init(&reader->arena, MESSAGE_MEMORY);
     int result = -1;
-    if (codec_create(&reader->codec, err) == 0 &&
+    if (setup_codec(config, &reader->codec, err) == 0 &&
         setup_reader(config, forced, sizeof forced / sizeof *forced, &reader->client, err) == 0)
         result = read_topic(reader, err);
 

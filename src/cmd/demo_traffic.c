@@ -93,6 +93,16 @@ static int assign_scores(struct traffic *traffic, struct error *err)
     return result;
 }
 
+static int set_up_codec(struct traffic *traffic, const struct config *config, struct error *err)
+{
+    if (setup_codec(config, &traffic->codec, err) != 0 ||
+        codec_write_to(traffic->codec, &interaction_type, traffic->topics.interactions, err) != 0 ||
+        codec_write_to(traffic->codec, &item_type, traffic->topics.items, err) != 0 ||
+        codec_write_to(traffic->codec, &score_request_type, traffic->topics.requests, err) != 0)
+        return -1;
+    return setup_codec_ready(traffic->codec, traffic->stop, err);
+}
+
 int traffic_open(struct traffic **result, const struct config *config, const volatile sig_atomic_t *stop,
                  struct error *err)
 {
@@ -105,7 +115,7 @@ int traffic_open(struct traffic **result, const struct config *config, const vol
     char host[128], group[512];
     snprintf(group, sizeof group, "%s-state-%s", kafka_property_value(&kafka, "group.id"),
              setup_instance(config, host));
-    if (codec_create(&traffic->codec, err) != 0 ||
+    if (set_up_codec(traffic, config, err) != 0 ||
         producer_create(&traffic->producer, &kafka, take_report, traffic, err) != 0 ||
         open_client(&traffic->applied_client, config, group, err) != 0 ||
         open_client(&traffic->scores_client, config, "headrace-demo", err) != 0 ||
@@ -256,7 +266,8 @@ static int take_answer(struct traffic *traffic, const rd_kafka_message_t *messag
     if (bytes == NULL)
         return error_set(err, ERROR_FATAL, "out of memory");
     memcpy(bytes, message->payload, message->len);
-    if (codec_decode(traffic->codec, &score_response_type, bytes, message->len, response, arena, &class, err) != 0)
+    if (codec_decode_waiting(traffic->codec, &score_response_type, bytes, message->len, response, arena, ANSWER_MS,
+                             traffic->stop, &class, err) != 0)
         return error_wrap(err, "the answer to " TEXT_FORMAT, TEXT_ARGS(request_id));
     *taken = true;
     return 0;

@@ -125,7 +125,7 @@ static int read_topic(struct logged *logged, rd_kafka_t *client, const char *nam
                  topic == SOURCE_USERS ? "no profiles" : "requests are made of the events");
         return 0;
     }
-    return replay_log_read_topic(logged->log, client, name, topic, logged->settings.interrupted, err);
+    return replay_log_read_topic(logged->log, client, logged->codec, name, topic, logged->settings.interrupted, err);
 }
 
 static int read_topics(struct logged *logged, const struct config *config, struct error *err)
@@ -136,7 +136,8 @@ static int read_topics(struct logged *logged, const struct config *config, struc
                                       {"auto.offset.reset", "error"}};
     struct kafka_topics topics = setup_topics(config);
     rd_kafka_t *client = NULL;
-    if (setup_reader(config, forced, sizeof forced / sizeof *forced, &client, err) != 0)
+    if (setup_codec(config, &logged->codec, err) != 0 ||
+        setup_reader(config, forced, sizeof forced / sizeof *forced, &client, err) != 0)
         return -1;
     int result = read_topic(logged, client, topics.items, SOURCE_ITEMS, err);
     if (result == 0)
@@ -212,6 +213,7 @@ int logged_open(struct logged *logged, const struct logged_flags *flags, const s
 void logged_close(struct logged *logged)
 {
     replay_log_destroy(logged->log);
+    codec_destroy(logged->codec);
     trained_close(&logged->trained);
     *logged = (struct logged){0};
 }

@@ -73,6 +73,7 @@ void logged_flags_free(struct logged_flags *flags);
 struct logged {
     struct trained trained;
     struct replay_log *log;
+    struct codec *codec;             /* NULL: no topic was read */
     struct replay_settings settings; /* without template, parts and what heads were trained on */
 };
 

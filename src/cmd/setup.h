@@ -7,6 +7,7 @@
 #define HEADRACE_CMD_SETUP_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 
 #include "base/error.h"
@@ -21,6 +22,8 @@
 #include "prompt/prompt.h"
 #include "score/scorer.h"
 #include "stream/kafka.h"
+#include "wire/codec.h"
+#include "wire/registry.h"
 
 /* --config and --set, as every sub-command that reads the configuration takes them. */
 struct config_flags {
@@ -46,6 +49,18 @@ int setup_failed(const char *command, const struct error *err);
 struct graph_settings setup_graph(const struct config *config, bool read_only);
 struct kafka_settings setup_kafka(const struct config *config);
 struct kafka_topics setup_topics(const struct config *config);
+
+/* registry.*; the url is empty where there is none. */
+struct registry_settings setup_registry(const struct config *config);
+
+/* With the registry, if there is one: every command reads and writes the same way. */
+int setup_codec(const struct config *config, struct codec **codec, struct error *err);
+
+/*
+ * codec_ready(), waited for: half a minute or until *interrupted. For a command that has nothing to do before it may
+ * write.
+ */
+int setup_codec_ready(struct codec *codec, const volatile sig_atomic_t *interrupted, struct error *err);
 
 /*
  * A consumer for what is no worker: partitions are assigned to it, its group is never joined. `forced` goes over the

@@ -13,6 +13,7 @@ const struct config_section config_sections[] = {
     {"kafka", "Any librdkafka property: what is not named here passes through (security.protocol, sasl.password, …)"},
     {"transaction", "With delivery exactly_once: when answers are committed"},
     {"topics", "Topic names"},
+    {"registry", "Schemas by number, the Confluent way: of any registry with that API (Apicurio, Karapace, Redpanda)"},
     {"ingest", "From Kafka into the graph"},
     {"label", "What counts as a like"},
     {"graph", "Embeddings and similar users"},
@@ -79,6 +80,18 @@ const struct config_option config_options[] = {
     TOPIC("topics.requests", "score-requests", "What is to be scored"),
     TOPIC("topics.scores", "scores", "The answers"),
     TOPIC("topics.dead_suffix", ".dead", "A topic's dead letters go to the topic with this behind its name"),
+
+    TEXT("registry.url", "",
+         "As http://host:8081; of Apicurio, with /apis/ccompat/v7 (empty: none, single-object encoding)"),
+    TEXT("registry.user", "", "For HTTP basic authentication (empty: none)"),
+    TEXT("registry.password", "", "Its password"),
+    TEXT("registry.ca_file", "", "PEM file of who vouches for its certificate (empty: the system's)"),
+    INTEGER("registry.connect_timeout_ms", "2000", "How long a connection may take to come about", 1, 600000),
+    INTEGER("registry.timeout_ms", "5000", "How long a call may take, its connection included", 1, 600000),
+    /* in the order of enum registry_subject */
+    CHOICE("registry.subject", "topic_name", "What we write is filed under TOPIC-value, or the schema's full name",
+           "topic_name", "record_name"),
+    FLAG("registry.register", "true", "Whether schemas of what we write are registered where they are missing"),
 
     INTEGER("ingest.batch_events", "1000", "A batch is committed at this many events …", 1, 100000),
     INTEGER("ingest.batch_wait_ms", "50", "… or this long after its first", 1, 10000),

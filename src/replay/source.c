@@ -32,7 +32,6 @@ void replay_log_destroy(struct replay_log *log)
     if (log == NULL)
         return;
     arena_free(&log->arena);
-    codec_destroy(log->codec);
     free(log->messages);
     free(log);
 }

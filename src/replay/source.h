@@ -36,6 +36,8 @@ struct source_message {
 
 struct replay_log;
 
+struct codec;
+
 /* NULL without memory. */
 struct replay_log *replay_log_create(void);
 void replay_log_destroy(struct replay_log *log);
@@ -59,10 +61,10 @@ int replay_log_read_file(struct replay_log *log, const struct event_file_setting
 
 /*
  * Adds a topic's messages, by assigned partitions: no group is joined and nothing committed. The client must say
- * enable.partition.eof. A topic that is not there is an error.
+ * enable.partition.eof. The codec must outlive the log. A topic that is not there is an error.
  */
-int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char *name, enum source_topic topic,
-                          const volatile sig_atomic_t *interrupted, struct error *err);
+int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const struct codec *codec, const char *name,
+                          enum source_topic topic, const volatile sig_atomic_t *interrupted, struct error *err);
 
 /* All messages in order. Call it when everything is added. ERROR_FATAL: no memory. */
 int replay_log_order(struct replay_log *log, struct error *err);

@@ -9,7 +9,6 @@ struct replay_log {
     struct arena arena; /* the messages and their texts */
     struct source_message *messages;
     size_t count, capacity;
-    struct codec *codec; /* NULL until a topic is read; what defaults gave belongs to it */
     struct source_range range;
     uint64_t unreadable;
     int32_t files; /* read so far: a file's partition is its number */

@@ -6,17 +6,19 @@
 #include "replay/source_log.h"
 #include "wire/codec.h"
 
-enum { METADATA_MS = 10000, QUERY_MS = 10000, POLL_MS = 200 };
+enum { METADATA_MS = 10000, QUERY_MS = 10000, POLL_MS = 200, REGISTRY_MS = 60000 };
 
 struct reading_topic {
     struct replay_log *log;
     rd_kafka_t *client;
+    const struct codec *codec;
     const char *name;
     enum source_topic topic;
     rd_kafka_topic_partition_list_t *partitions; /* with the offset to read from */
     int64_t *ends;                               /* by partition: the offset to stop before */
     bool *done;
     int32_t left; /* partitions that are not done */
+    const volatile sig_atomic_t *interrupted;
     size_t wrong;
 };
 
@@ -122,8 +124,8 @@ static int take_value(struct reading_topic *reading, const rd_kafka_message_t *m
     if (bytes == NULL)
         return error_set(err, ERROR_FATAL, "out of memory while reading %s", reading->name);
     memcpy(bytes, message->payload, message->len);
-    return codec_decode(reading->log->codec, types[reading->topic], bytes, message->len, record, &reading->log->arena,
-                        &class, err);
+    return codec_decode_waiting(reading->codec, types[reading->topic], bytes, message->len, record,
+                                &reading->log->arena, REGISTRY_MS, reading->interrupted, &class, err);
 }
 
 static int take_message(struct reading_topic *reading, const rd_kafka_message_t *message, struct error *err)
@@ -176,10 +178,10 @@ static int take(struct reading_topic *reading, const rd_kafka_message_t *message
     return take_message(reading, message, err);
 }
 
-static int read_all(struct reading_topic *reading, const volatile sig_atomic_t *interrupted, struct error *err)
+static int read_all(struct reading_topic *reading, struct error *err)
 {
     while (reading->left > 0) {
-        if (interrupted != NULL && *interrupted)
+        if (reading->interrupted != NULL && *reading->interrupted)
             return error_set(err, ERROR_RETRY, "interrupted while reading %s", reading->name);
         rd_kafka_message_t *message = rd_kafka_consumer_poll(reading->client, POLL_MS);
         if (message == NULL)
@@ -192,15 +194,14 @@ static int read_all(struct reading_topic *reading, const volatile sig_atomic_t *
     return 0;
 }
 
-int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const char *name, enum source_topic topic,
-                          const volatile sig_atomic_t *interrupted, struct error *err)
+int replay_log_read_topic(struct replay_log *log, rd_kafka_t *client, const struct codec *codec, const char *name,
+                          enum source_topic topic, const volatile sig_atomic_t *interrupted, struct error *err)
 {
-    struct reading_topic reading = {.log = log, .client = client, .name = name, .topic = topic};
-    int result = log->codec == NULL ? codec_create(&log->codec, err) : 0;
+    struct reading_topic reading = {
+        .log = log, .client = client, .codec = codec, .name = name, .topic = topic, .interrupted = interrupted};
+    int result = assign(&reading, err);
     if (result == 0)
-        result = assign(&reading, err);
-    if (result == 0)
-        result = read_all(&reading, interrupted, err);
+        result = read_all(&reading, err);
     rd_kafka_assign(client, NULL);
     if (reading.partitions != NULL)
         rd_kafka_topic_partition_list_destroy(reading.partitions);

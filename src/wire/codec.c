@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "wire/encode.h"
@@ -11,7 +12,7 @@
 #include "wire/registry.h"
 #include "wire/writers.h"
 
-enum { SINGLE_SIZE = 10, CONFLUENT_SIZE = 5, TYPE_COUNT = 5, SCHEMA_WAIT_MS = 50 };
+enum { SINGLE_SIZE = 10, CONFLUENT_SIZE = 5, TYPE_COUNT = 5, SCHEMA_WAIT_MS = 50, PATIENT_STEP_US = 20000 };
 
 /* One of our types, what it can be read from, and how it is written. */
 struct known_type {
@@ -200,6 +201,13 @@ void codec_use_registry(struct codec *codec, struct registry *registry)
     codec->registry = registry;
 }
 
+bool codec_registry_totals(const struct codec *codec, struct registry_totals *totals)
+{
+    if (codec->registry != NULL)
+        *totals = registry_totals(codec->registry);
+    return codec->registry != NULL;
+}
+
 /* Looks whether the id is there; waits for it if it may. */
 static int find_id(const struct codec *codec, struct known_type *known, int wait_ms, struct error *err)
 {
@@ -346,6 +354,18 @@ int codec_decode(const struct codec *codec, const struct message_type *type, con
     if (program == NULL)
         return error_wrap(err, "%s", type->name);
     return program_run(program, bytes + frame.size, size - frame.size, message, arena, class, err);
+}
+
+int codec_decode_waiting(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
+                         void *message, struct arena *arena, int patience_ms, const volatile sig_atomic_t *stop,
+                         enum dead_letter_class *class, struct error *err)
+{
+    int64_t start_ns = clock_monotonic_ns();
+    int result;
+    while ((result = codec_decode(codec, type, bytes, size, message, arena, class, err)) != 0 &&
+           err->kind == ERROR_RETRY && (stop == NULL || !*stop) && clock_since_ms(start_ns) < patience_ms)
+        usleep(PATIENT_STEP_US);
+    return result;
 }
 
 static size_t write_frame(const struct codec *codec, const struct known_type *known, uint8_t header[SINGLE_SIZE])

@@ -23,6 +23,8 @@
 #ifndef HEADRACE_WIRE_CODEC_H
 #define HEADRACE_WIRE_CODEC_H
 
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +57,7 @@ enum { CODEC_WRITERS_LIMIT = 512 };
 
 struct codec;
 struct registry;
+struct registry_totals;
 
 /* Knows the five schemas of messages.h. */
 int codec_create(struct codec **codec, struct error *err);
@@ -68,6 +71,9 @@ void codec_use_registry(struct codec *codec, struct registry *registry);
  * now on. A type goes to one topic. Without a registry nothing is done. ERROR_FATAL: no memory, or no type of ours.
  */
 int codec_write_to(struct codec *codec, const struct message_type *type, const char *topic, struct error *err);
+
+/* Of its registry, see registry.h; false: it has none. Any thread. */
+bool codec_registry_totals(const struct codec *codec, struct registry_totals *totals);
 
 /*
  * Whether everything that codec_write_to() named has its id; without a registry it always has. Waits at most `wait_ms`.
@@ -92,6 +98,11 @@ int codec_add_schema(struct codec *codec, const struct message_type *type, struc
  */
 int codec_decode(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
                  void *message, struct arena *arena, enum dead_letter_class *class, struct error *err);
+
+/* The same for who has nothing else to do: ERROR_RETRY only after `patience_ms`, or once *stop is set (NULL: never). */
+int codec_decode_waiting(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
+                         void *message, struct arena *arena, int patience_ms, const volatile sig_atomic_t *stop,
+                         enum dead_letter_class *class, struct error *err);
 
 /*
  * Appends the framed message to `out`, which is left as it was on -1. Fails on texts that are not UTF-8, nulls where

@@ -53,6 +53,7 @@ struct registry {
     struct written written[TOPICS_LIMIT];
     size_t written_count;
 
+    uint64_t calls, failures;
     struct error failure; /* of the last call, while failing_ns is set */
     int64_t failing_ns;   /* since when the registry cannot be asked; 0: it can */
     int64_t logged_ns;
@@ -214,6 +215,19 @@ int registry_schema_id(struct registry *registry, const struct message_type *typ
     return result;
 }
 
+struct registry_totals registry_totals(struct registry *registry)
+{
+    pthread_mutex_lock(&registry->lock);
+    struct registry_totals totals = {.calls = registry->calls, .failures = registry->failures};
+    if (registry->failing_ns != 0) {
+        totals.failing_s = clock_since_ms(registry->failing_ns) / 1000;
+        snprintf(totals.failure, sizeof totals.failure, "%.*s", (int)sizeof totals.failure - 1,
+                 registry->failure.message);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return totals;
+}
+
 /* The thread */
 
 /* One call: what it asks, and what came of it. */
@@ -286,6 +300,7 @@ static void take_failure(struct registry *registry, struct question *question, c
     if (pause_ms > LONGEST_PAUSE_MS)
         pause_ms = LONGEST_PAUSE_MS;
     question->failures++;
+    registry->failures++;
     /* Spread, so that workers that lost the registry together do not come back together. */
     question->due_ns = now + (int64_t)((0.5 + random_uniform(&registry->random) / 2) * (double)(pause_ms * MS));
     registry->failure = *err;
@@ -364,6 +379,7 @@ static void *ask(void *context)
             pthread_mutex_unlock(&registry->lock);
             run_errand(registry->client, registry->may_register, &errand);
             pthread_mutex_lock(&registry->lock);
+            registry->calls++;
             finish_errand(registry, &errand);
         }
     }

@@ -52,6 +52,12 @@ struct registry_settings {
     bool may_register;          /* what we write, when the subject does not have it */
 };
 
+struct registry_totals {
+    uint64_t calls, failures; /* HTTP calls that were made, and those that brought no answer of a registry */
+    double failing_s;         /* for how long it cannot be asked by now; 0: it can, as far as we know */
+    char failure[256];        /* then: why */
+};
+
 struct registry;
 
 /* Settings are copied. ERROR_BAD_INPUT: the URL or the CA file are unusable. No call is made yet. */
@@ -73,6 +79,8 @@ int registry_schema(struct registry *registry, uint32_t id, int wait_ms, struct 
  */
 int registry_schema_id(struct registry *registry, const struct message_type *type, const char *topic, int wait_ms,
                        uint32_t *id, struct error *err);
+
+struct registry_totals registry_totals(struct registry *registry);
 
 /*
  * For `check`: asks at once, on the caller's time, and registers nothing. registry_probe(): whether the registry

@@ -163,8 +163,16 @@ static void an_outage_makes_no_dead_letter(void **state)
         assert_int_equal(framing->err.kind, ERROR_RETRY);
         usleep(1000);
     }
+    struct registry_totals totals;
+    assert_true(codec_registry_totals(framing->codec, &totals));
+    assert_true(totals.failing_s > 0 && totals.failures > 0 && totals.failures == totals.calls);
+    assert_non_null(strstr(totals.failure, "HTTP 500"));
+    assert_false(codec_registry_totals(framing->plain->codec, &totals));
     atomic_store(&framing->fake.trouble, FINE);
-    assert_ok(framing, decode_on(framing->codec, &frame, &event, &framing->arena, &framing->class, &framing->err));
+    assert_ok(framing, codec_decode_waiting(framing->codec, &interaction_type, frame.data, frame.size, &event,
+                                            &framing->arena, PATIENCE_MS, NULL, &framing->class, &framing->err));
+    assert_true(codec_registry_totals(framing->codec, &totals));
+    assert_true(totals.failing_s == 0 && totals.calls == totals.failures + 1);
     assert_text(event.user_id, "u");
     /* What is known goes on without it. */
     atomic_store(&framing->fake.trouble, SERVER_ERROR);
