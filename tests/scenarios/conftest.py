@@ -17,7 +17,7 @@ import time
 
 import fastavro
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 import kafka
 import maven
@@ -102,7 +102,7 @@ class World:
         self.directory = directory
         self.processes = []
         self.log_number = 0
-        self.kafka = None  # the real broker
+        self.kafka = self.own_broker = None  # the real broker
 
     def start_broker(self):
         address = self.directory / "broker"
@@ -111,12 +111,14 @@ class World:
         self.address = address.read_text()
 
     def start_real_broker(self, partitions=4, **options):
-        """With our topics; `options` as kafka.Broker takes them."""
-        self.kafka = needed(lambda: kafka.Broker(self.directory / "kafka", **options))
-        self.kafka.start()
-        self.address = self.kafka.address
-        self.kafka.create_topics({**{name: partitions for name in (*TOPICS, "scores")},
-                                  **{f"{name}.dead": 1 for name in TOPICS}})
+        """One of its own with our topics; `options` as kafka.Broker takes them."""
+        self.own_broker = needed(lambda: kafka.Broker(self.directory / "kafka", **options))
+        self.use_real_broker(self.own_broker, partitions)
+
+    def use_real_broker(self, broker, partitions=4):
+        self.kafka = broker
+        self.address = broker.address
+        broker.reset({**{name: partitions for name in (*TOPICS, "scores")}, **{f"{name}.dead": 1 for name in TOPICS}})
 
     def start(self, command, *arguments):
         self.log_number += 1
@@ -173,6 +175,9 @@ class World:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             committed = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=10)
             return sum(p.offset for p in committed if p.offset > 0)
+        except KafkaException as failure:  # a real broker that has started a moment ago
+            assert failure.args[0].code() in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS), failure
+            return 0
         finally:
             consumer.close()
 
@@ -185,8 +190,8 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if self.kafka is not None:
-            self.kafka.kill()
+        if self.own_broker is not None:
+            self.own_broker.kill()
         for process in self.processes:
             log = self.log(process)
             assert not any(report in log for report in SANITIZER_REPORTS), log
@@ -202,11 +207,19 @@ def world(tmp_path):
         made.close()
 
 
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory):
+    """One for all: a start takes longer than most tests."""
+    made = needed(lambda: kafka.Broker(tmp_path_factory.mktemp("broker") / "kafka"))
+    yield made
+    made.kill()
+
+
 @pytest.fixture
-def real_world(tmp_path):
+def real_world(tmp_path, shared_broker):
     made = World(tmp_path)
     try:
-        made.start_real_broker()
+        made.use_real_broker(shared_broker)
         yield made
     finally:
         made.close()

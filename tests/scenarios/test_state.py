@@ -3,49 +3,26 @@
 import json
 import random
 import signal
-import subprocess
 import time
 
-from conftest import PROGRAM, SLOWDOWN, interaction, wait_for
+import pytest
+from conftest import SLOWDOWN, interaction, wait_for
+from state import edges_of, events_of, expected_edges, graph_of, produce
 
 
-def edges_of(world):
-    lines = world.run("inspect", "edges").splitlines()
-    edges = {}
-    for line in lines:
-        edge = json.loads(line)
-        key = (edge["user_id"], edge["item_id"])
-        assert key not in edges, f"two edges between {key}"
-        edges[key] = (edge["timestamp"], edge["value"])
-    return edges
+@pytest.fixture(params=["world", pytest.param("real_world", marks=pytest.mark.real_broker)])
+def any_world(request):
+    return request.getfixturevalue(request.param)
 
 
-def events_of(world):
-    """Events in the store of a worker, which may be running; 0 before it has one."""
-    done = subprocess.run([PROGRAM, "inspect", *world.config(), "graph", "--json"], capture_output=True)
-    return json.loads(done.stdout)["events"] if done.returncode == 0 else 0
-
-
-def produce(world, schema, rows, flush_every=5000):
-    producer = world.producer()
-    for number, (user, item, value, timestamp) in enumerate(rows):
-        producer.produce("interactions", key=user, value=interaction(schema, user, item, value, timestamp))
-        if number % flush_every == 0:
-            producer.flush(30)
-    assert producer.flush(60) == 0
-
-
-def test_five_kills_leave_exactly_the_edges_of_the_file(world, schemas, ratings):
+def test_five_kills_leave_exactly_the_edges_of_the_file(any_world, schemas, ratings):
+    world = any_world
     rows = ratings[:len(ratings) // SLOWDOWN]
     # Some are rated again, later or earlier: the newest by time must count, wherever it stands in the stream.
     dice = random.Random(1)
     again = [(u, i, float(dice.randint(1, 5)), t + dice.choice([-5000, 5000])) for u, i, _, t in dice.sample(rows, 2000 // SLOWDOWN)]
     stream = rows + again
-    expected, events = {}, set()
-    for user, item, value, timestamp in stream:
-        events.add((user, item, value, timestamp))
-        if (user, item) not in expected or timestamp >= expected[user, item][0]:
-            expected[user, item] = (timestamp, value)
+    expected, events = expected_edges(stream), set(stream)
 
     produce(world, schemas["Interaction"], stream)
     reached = [0]
@@ -63,10 +40,11 @@ def test_five_kills_leave_exactly_the_edges_of_the_file(world, schemas, ratings)
     wait_for("all applied", lambda: world.applied("interactions") == len(stream), 60)
     world.stop(worker)
     assert edges_of(world) == expected
-    counts = json.loads(world.run("inspect", "graph", "--json"))
+    counts = graph_of(world)
     assert counts["events"] == len(events)
     assert counts["edges"] == len(expected)
     assert counts["users"] == len({u for u, *_ in stream})
+    print(f"{len(stream)} messages, killed at {reached[1:]}: {counts['events']} events, {counts['edges']} edges, none lost, twice or stale")
 
 
 def test_bad_messages_are_dead_letters_with_class_and_original_bytes(world, schemas):
