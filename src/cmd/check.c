@@ -1,5 +1,6 @@
 /* check.c - the effective configuration, and whether what it points to works */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -249,6 +250,41 @@ static void check_model(struct check *check)
     setup_answering_close(&answering);
 }
 
+/* The registry */
+
+static void check_subject(struct check *check, const struct registry_settings *settings,
+                          const struct message_type *type, const char *topic)
+{
+    char subject[320];
+    uint32_t id;
+    struct error err;
+    registry_subject_name(settings->name, type, topic, subject);
+    if (registry_look_up(settings, type, topic, &id, &err) == 0) {
+        right("subject", "%s has the schema of what is written to %s, id %" PRIu32, subject, topic, id);
+    } else if (err.kind == ERROR_BAD_INPUT && settings->may_register) {
+        right("subject", "%s: the schema of what is written to %s will be registered", subject, topic);
+    } else {
+        wrong(check, "subject", "%s", err.message);
+        if (err.kind == ERROR_BAD_INPUT)
+            hint("set registry.register to true, or register our schema %s there (see schemas/)", type->name);
+    }
+}
+
+static void check_registry(struct check *check)
+{
+    struct registry_settings settings = setup_registry(check->config);
+    struct error err;
+    if (*settings.url == '\0') {
+        skipped("registry", "none: messages are in Avro's single-object encoding");
+    } else if (registry_probe(&settings, &err) != 0) {
+        wrong(check, "registry", "%s", err.message);
+    } else {
+        right("registry", "%s answers", settings.url);
+        if (check->scores)
+            check_subject(check, &settings, &score_response_type, setup_topics(check->config).scores);
+    }
+}
+
 /* Kafka */
 
 struct topic {
@@ -356,7 +392,7 @@ int command_check(int argc, char **argv)
     struct config_flags config_flags = {0};
     bool connect = false;
     const struct flag flags[] = {
-        {"connect", NULL, FLAG_SWITCH, &connect, "try the broker and the topics, too"},
+        {"connect", NULL, FLAG_SWITCH, &connect, "try the broker, the topics and the registry, too"},
         CONFIG_FLAGS(config_flags),
     };
     const struct usage usage = {
@@ -383,10 +419,12 @@ int command_check(int argc, char **argv)
     if (result == 0) {
         check_state(&check);
         check_model(&check);
-        if (connect)
+        if (connect) {
             check_kafka(&check);
-        else
-            skipped("kafka", "not tried: --connect does");
+            check_registry(&check);
+        } else {
+            skipped("kafka", "not tried: --connect does, and the registry, too");
+        }
         if (check.wrong > 0)
             result =
                 error_set(&err, ERROR_BAD_INPUT, "%u thing%s wrong", check.wrong, check.wrong == 1 ? " is" : "s are");

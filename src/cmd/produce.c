@@ -164,7 +164,9 @@ static int run_job(struct job *job, const struct config *config, const char *pat
     arena_init(&job->arena, MESSAGE_MEMORY);
     progress_begin(&job->progress, job->topic, "messages");
     int result = -1;
-    if (event_file_open(&job->file, &settings, err) == 0 && codec_create(&job->codec, err) == 0 &&
+    if (event_file_open(&job->file, &settings, err) == 0 && setup_codec(config, &job->codec, err) == 0 &&
+        codec_write_to(job->codec, job->kind->type, job->topic, err) == 0 &&
+        setup_codec_ready(job->codec, &interrupted, err) == 0 &&
         producer_create(&job->producer, &kafka, take_report, job, err) == 0)
         result = produce_rows(job, err);
 

@@ -154,7 +154,9 @@ static int start(struct worker *worker, struct error *err)
     if (trained_open(&worker->trained, config, err) != 0)
         return -1;
     trained_give(&worker->trained, &graph);
-    if (codec_create(&worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
+    if (setup_codec(config, &worker->codec, err) != 0 || graph_open(&worker->graph, &graph, err) != 0)
+        return -1;
+    if (scores && codec_write_to(worker->codec, &score_response_type, setup_topics(config).scores, err) != 0)
         return -1;
     if (ingests && scores && feedback_create(&worker->feedback, err) != 0)
         return -1;
@@ -244,6 +246,14 @@ static void report(struct worker *worker)
     report_quality(worker);
 }
 
+/* 1: state has caught up, and answers can be written; 0: not yet, or the registry cannot be asked; -1: they never can. */
+static int is_ready(struct worker *worker, struct error *err)
+{
+    if (codec_ready(worker->codec, 0, err) != 0)
+        return err->kind == ERROR_RETRY ? 0 : -1;
+    return worker->materialiser == NULL || materialiser_progress(worker->materialiser).caught_up;
+}
+
 /* Requests are taken only once the state has caught up with its topics: an answer on half a graph would be a wrong one.
  */
 static int serve_until_stopped(struct worker *worker, struct error *err)
@@ -254,8 +264,10 @@ static int serve_until_stopped(struct worker *worker, struct error *err)
         if (watch(worker, err) != 0)
             return -1;
         report(worker);
-        bool ready = worker->materialiser == NULL || materialiser_progress(worker->materialiser).caught_up;
-        if (scores && worker->service == NULL && ready) {
+        int ready = is_ready(worker, err);
+        if (ready < 0)
+            return -1;
+        if (scores && worker->service == NULL && ready > 0) {
             if (start_scoring(worker, err) != 0)
                 return -1;
             log_info("run", "ready: state has caught up, taking requests");
