@@ -246,7 +246,7 @@ static void report(struct worker *worker)
     report_quality(worker);
 }
 
-/* 1: state has caught up, and answers can be written; 0: not yet, or the registry cannot be asked; -1: they never can. */
+/* 1: state has caught up, and answers can be written; 0: not yet, or the registry is away; -1: they never can. */
 static int is_ready(struct worker *worker, struct error *err)
 {
     if (codec_ready(worker->codec, 0, err) != 0)
