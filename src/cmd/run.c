@@ -71,6 +71,7 @@ static void show_parts(struct worker *worker)
                                           .requests = worker->requests,
                                           .feedback = worker->feedback,
                                           .answering = worker->scorer != NULL ? &worker->answering : NULL,
+                                          .totals = worker->scorer != NULL ? scorer_totals(worker->scorer) : NULL,
                                       });
 }
 
@@ -112,6 +113,17 @@ static int start_materialiser(struct worker *worker, struct error *err)
     return materialiser_start(&worker->materialiser, &settings, worker->graph, worker->codec, err);
 }
 
+static struct batcher_settings setup_batches(const struct config *config)
+{
+    return (struct batcher_settings){
+        .capacity = (size_t)config_integer(config, "score.queue"),
+        .max_tokens = (size_t)config_integer(config, "batch.max_tokens"),
+        .max_wait_ms = (int)config_integer(config, "batch.max_wait_ms"),
+        .overload = (enum order_overload)config_choice(config, "score.overload"),
+        .patience_s = (double)config_integer(config, "score.patience_ms") / 1000,
+    };
+}
+
 static int start_scoring(struct worker *worker, struct error *err)
 {
     const struct config *config = worker->config;
@@ -132,7 +144,8 @@ static int start_scoring(struct worker *worker, struct error *err)
                                        .instance_id = worker->identity,
                                        .exactly_once = exactly_once,
                                        .batch_requests = (size_t)config_integer(config, "transaction.requests"),
-                                       .batch_ms = (int)config_integer(config, "transaction.ms")};
+                                       .batch_ms = (int)config_integer(config, "transaction.ms"),
+                                       .batch = setup_batches(config)};
     if (identity_read(config_text(config, "state.dir"), setup_instance(config, worker->host), worker->identity, err) !=
         0)
         return -1;
@@ -195,15 +208,18 @@ static void report_prefixes(const struct worker *worker)
 {
     if (worker->answering.engine == NULL)
         return;
-    struct engine_prefix_counters prefixes = engine_prefix_counters(worker->answering.engine);
-    if (prefixes.misses == 0)
+    const struct score_totals *totals = scorer_totals(worker->scorer);
+    uint64_t hits = totals_get(&totals->prefix_hits), misses = totals_get(&totals->prefix_misses);
+    if (misses == 0)
         return;
     log_info("run",
              "prefix cache: %.0f %% of chunks reused (%llu hits, %llu of them deepened; %llu misses), %llu evicted, "
-             "%zu kept in %.0f MiB",
-             100 * (double)prefixes.hits / (double)(prefixes.hits + prefixes.misses), (unsigned long long)prefixes.hits,
-             (unsigned long long)prefixes.deepenings, (unsigned long long)prefixes.misses,
-             (unsigned long long)prefixes.evictions, prefixes.entries, (double)prefixes.bytes / (1 << 20));
+             "%llu kept in %.0f MiB",
+             100 * (double)hits / (double)(hits + misses), (unsigned long long)hits,
+             (unsigned long long)totals_get(&totals->prefix_deepenings), (unsigned long long)misses,
+             (unsigned long long)totals_get(&totals->prefix_evictions),
+             (unsigned long long)totals_get(&totals->prefix_entries),
+             (double)totals_get(&totals->prefix_bytes) / (1 << 20));
 }
 
 /* How far answers are from those at the reference depth, and from what came of them. */
@@ -211,10 +227,11 @@ static void report_quality(const struct worker *worker)
 {
     if (worker->scorer == NULL)
         return;
-    struct scorer_totals totals = scorer_totals(worker->scorer);
-    if (totals.shadowed > 0)
+    struct buckets_counts shadow = buckets_read(&scorer_totals(worker->scorer)->shadow);
+    uint64_t shadowed = shadow.up_to[shadow.count];
+    if (shadowed > 0)
         log_info("run", "shadow: answers are %.4f from those at the reference depth on average, over %llu candidates",
-                 totals.shadow_sum / (double)totals.shadowed, (unsigned long long)totals.shadowed);
+                 shadow.sum / (double)shadowed, (unsigned long long)shadowed);
     if (worker->feedback == NULL)
         return;
     struct feedback_calibration joined = feedback_calibration(worker->feedback, clock_wall_ms());
@@ -246,7 +263,8 @@ static void report(struct worker *worker)
     report_quality(worker);
 }
 
-/* 1: state has caught up, and answers can be written; 0: not yet, or the registry is away; -1: they never can. */
+/* 1: state has caught up, and answers can be written; 0: not yet, or the registry cannot be asked; -1: they never can.
+ */
 static int is_ready(struct worker *worker, struct error *err)
 {
     if (codec_ready(worker->codec, 0, err) != 0)

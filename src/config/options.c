@@ -25,6 +25,7 @@ const struct config_section config_sections[] = {
     {"exit",
      "When an answer is final before the last layer. Rule auto: calibrated if the heads have thresholds, else full"},
     {"score", "Requests and answers"},
+    {"batch", "Requests that run through the model together"},
     {"replay", "Logged traffic once more: replay, export, train heads"},
     {"http", "What a worker tells about itself"},
     {"log", "What is written to standard error"},
@@ -173,7 +174,15 @@ const struct config_option config_options[] = {
     INTEGER("score.max_candidates", "1000", "Candidates in one request; more is an error of the request", 1, 100000),
     INTEGER("score.max_history", "200", "Events of an inline history; more is an error of the request", 0, 10000),
     FLAG("score.explain", "false", "Whether requests may ask for an explanation"),
+    /* in the order of enum order_overload */
+    CHOICE("score.overload", "depth", "When too much waits: shallower answers, at last refusals; refusals alone; none",
+           "depth", "shed", "wait"),
+    INTEGER("score.patience_ms", "10000", "Too much is what takes longer than this", 1, 3600000),
     INTEGER("score.drain_ms", "10000", "After SIGTERM: how long unfinished requests may take", 0, 3600000),
+
+    INTEGER("batch.max_tokens", "2048", "Tokens to be computed in a batch; a larger request is cut", 1, 1 << 20),
+    INTEGER("batch.max_wait_ms", "0", "What came while the model was busy may wait so long for a batch to fill", 0,
+            10000),
 
     INTEGER("replay.label_window", "3600",
             "Seconds after a request in which a click is its label; none by then is a no", 0, 31536000),

@@ -1,12 +1,14 @@
 /*
  * service.h - requests from Kafka answered to Kafka
  *
- * One step takes one request, scores it and sends the answer to the topic of scores, keyed by the request id. A request
- * is done, so that its offset may be committed, only when the broker has acknowledged its answer. A request that cannot
- * be read goes to the dead-letter topic and is done when that letter is acknowledged. An answer too large for the topic
- * is replaced by an ERROR that says so.
+ * Three threads: one takes requests in and makes them ready (intake.h), one runs the engine (batcher.h), and the
+ * caller's hands answers over to delivery (stream/delivery.h), to the topic of scores and keyed by the request id. A
+ * request is done, so that its offset may be committed, only when its answer counts. A request that cannot be read goes
+ * to the dead-letter topic and is done when that letter counts. An answer too large for the topic is replaced by an
+ * ERROR that says so. While Kafka has no room, or the registry is not there to say under which number answers are
+ * written, an answer is held and tried again.
  *
- * Threads: one.
+ * Threads: one; service_totals() from any.
  */
 #ifndef HEADRACE_SCORE_SERVICE_H
 #define HEADRACE_SCORE_SERVICE_H
@@ -16,7 +18,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "score/batcher.h"
 #include "score/scorer.h"
+#include "stream/delivery.h"
 #include "stream/kafka.h"
 #include "stream/requests.h"
 #include "wire/codec.h"
@@ -29,6 +33,7 @@ struct service_settings {
     bool exactly_once;
     size_t batch_requests;
     int batch_ms;
+    struct batcher_settings batch; /* capacity: requests taken from the queue and not handed over yet */
 };
 
 struct service;
@@ -40,17 +45,20 @@ int service_create(struct service **service, const struct service_settings *sett
 /* Gives unfinished requests back unanswered. NULL is fine. */
 void service_destroy(struct service *service);
 
-/* Answers a waiting request, or waits for one up to `timeout_ms`. -1: the worker must stop. */
+/* Hands over the answers that are ready, or waits for one up to `timeout_ms`. -1: the worker must stop. */
 int service_step(struct service *service, int timeout_ms, struct error *err);
 
-/* Answers what still waits and sees all answers acknowledged, within `limit_ms`; says in the log what was left. */
+/* Answers what still waits and sees all answers delivered, within `limit_ms`; says in the log what was left. */
 int service_drain(struct service *service, int64_t limit_ms, struct error *err);
 
 struct service_totals {
-    uint64_t answered;     /* responses acknowledged */
+    uint64_t answered;     /* responses that count */
     uint64_t dead_letters; /* requests that could not be read */
 };
 
 struct service_totals service_totals(const struct service *service);
+
+/* For its totals. */
+struct delivery *service_delivery(const struct service *service);
 
 #endif

@@ -1,99 +1,15 @@
 /* Answers by the tiny model, by its heads and by exit 0. */
 #include <math.h>
 
-#include "graph/fixture.h"
 #include "score/exit0.h"
-#include "score/scorer.h"
-
-enum { ITEMS = 10, CANDIDATES = ITEMS + 1, USERS = 30, LAYERS = 6 };
-
-/* The last candidate has no title. */
-struct scene {
-    struct fixture *fixture;
-    struct gguf *gguf;
-    struct model model;
-    struct tokenizer *tokenizer;
-    struct prompt_template *prompt;
-    struct heads heads;
-    float exit0[EVIDENCE_FEATURES], weights[EVIDENCE_FEATURES];
-    char ids[CANDIDATES][8];
-    struct request_candidate candidates[CANDIDATES];
-    struct score_request request;
-};
+#include "score/scene.h"
 
 struct answers {
     struct scored_candidate candidates[CANDIDATES];
-    struct scorer_totals totals;
+    uint64_t tokens, token_layers;
+    struct buckets_counts shadow;
     struct arena arena;
 };
-
-static void fill(struct scene *scene)
-{
-    struct error err;
-    for (size_t i = 0; i < CANDIDATES; i++) {
-        char title[16];
-        snprintf(scene->ids[i], sizeof scene->ids[i], "%zu", i);
-        snprintf(title, sizeof title, "film %zu", i);
-        const struct item item = {.item_id = text_of(scene->ids[i]), .title = text_of(title)};
-        scene->candidates[i] = (struct request_candidate){.item_id = item.item_id};
-        if (i < ITEMS)
-            check(graph_put_item(scene->fixture->graph, &item, &err), &err);
-    }
-    for (int u = 0; u < USERS; u++) {
-        char user[8];
-        snprintf(user, sizeof user, "u%d", u);
-        for (int n = 0; n < ITEMS; n += 1 + u % 3)
-            rate(scene->fixture, user, scene->ids[n], 100 + n, (u * n + u) % 7 < n % 5 + 1 ? 5 : 2);
-    }
-    commit(scene->fixture);
-}
-
-static int set_up(void **state)
-{
-    static const size_t layers[] = {2, 4};
-    struct scene *scene = calloc(1, sizeof *scene);
-    struct error err;
-    void *fixture;
-    assert_non_null(scene);
-    assert_int_equal(fixture_setup(&fixture), 0);
-    scene->fixture = fixture;
-    check(gguf_open(&scene->gguf, HEADRACE_GOLDEN "/tiny.gguf", &err), &err);
-    check(model_load(&scene->model, scene->gguf, &err), &err);
-    check(tokenizer_create(&scene->tokenizer, scene->gguf, &err), &err);
-    check(prompt_load(&scene->prompt, "", scene->tokenizer, &err), &err);
-    check(heads_from_output(&scene->heads, &scene->model, layers, 2, prompt_yes(scene->prompt),
-                            prompt_no(scene->prompt), &err),
-          &err);
-    fill(scene);
-    for (size_t i = 0; i < EVIDENCE_FEATURES; i++) {
-        scene->exit0[i] = i % 2 == 0 ? 0.4f : -0.3f;
-        scene->weights[i] = i % 3 == 0 ? 0.5f : -0.2f;
-    }
-    scene->request = (struct score_request){.request_id = text_of("r"),
-                                            .user_id = text_of("u1"),
-                                            .timestamp_ms = 1000,
-                                            .candidates = scene->candidates,
-                                            .candidate_count = CANDIDATES};
-    *state = scene;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct scene *scene = *state;
-    void *fixture = scene->fixture;
-    for (size_t i = 0; i < scene->heads.count; i++)
-        scene->heads.exits[i].evidence = NULL;
-    scene->heads.exit0 = NULL;
-    heads_free(&scene->heads);
-    prompt_destroy(scene->prompt);
-    tokenizer_destroy(scene->tokenizer);
-    model_free(&scene->model);
-    gguf_close(scene->gguf);
-    fixture_teardown(&fixture);
-    free(scene);
-    return 0;
-}
 
 /* A scorer of its own with this rule; `computes` false: without a model. */
 static void ask(struct scene *scene, const struct heads *heads, struct exit_rule rule, bool computes, double shadow,
@@ -122,7 +38,10 @@ static void ask(struct scene *scene, const struct heads *heads, struct exit_rule
     assert_int_equal(response.status, RESPONSE_OK);
     assert_int_equal(response.candidate_count, CANDIDATES);
     memcpy(answers->candidates, response.candidates, sizeof answers->candidates);
-    answers->totals = scorer_totals(scorer);
+    const struct score_totals *totals = scorer_totals(scorer);
+    answers->tokens = totals_get(&totals->tokens);
+    answers->token_layers = totals_get(&totals->token_layers);
+    answers->shadow = buckets_read(&totals->shadow);
     scorer_destroy(scorer);
     engine_destroy(engine);
 }
@@ -224,7 +143,7 @@ static void what_exit_0_is_sure_of_never_sees_a_layer(void **state)
     ask(scene, &sometimes, calibrated, true, 0, &some);
 
     size_t settled = 0;
-    assert_int_equal(all.totals.tokens + all.totals.token_layers, 0);
+    assert_int_equal(all.tokens + all.token_layers, 0);
     for (size_t c = 0; c < ITEMS; c++) {
         bool sure = confidences[c] >= middle;
         settled += sure;
@@ -235,7 +154,7 @@ static void what_exit_0_is_sure_of_never_sees_a_layer(void **state)
                     (sure ? all.candidates[c].probability : none.candidates[c].probability));
     }
     assert_true(settled > 0 && settled < ITEMS);
-    assert_true(some.totals.token_layers > 0 && some.totals.token_layers < none.totals.token_layers);
+    assert_true(some.token_layers > 0 && some.token_layers < none.token_layers);
     arena_free(&all.arena);
     arena_free(&some.arena);
     arena_free(&none.arena);
@@ -284,6 +203,11 @@ static void hybrid_heads_weigh_the_candidate_s_evidence(void **state)
     arena_free(&hybrid.arena);
 }
 
+static uint64_t shadowed_rows(const struct answers *answers)
+{
+    return answers->shadow.up_to[answers->shadow.count];
+}
+
 static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **state)
 {
     struct scene *scene = *state;
@@ -297,8 +221,8 @@ static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **
     ask(scene, &heads, fixed, true, 0, &reference);
 
     double sum = 0;
-    assert_int_equal(plain.totals.shadowed, 0);
-    assert_int_equal(shadowed.totals.shadowed, ITEMS);
+    assert_int_equal(shadowed_rows(&plain), 0);
+    assert_int_equal(shadowed_rows(&shadowed), ITEMS);
     for (size_t c = 0; c < CANDIDATES; c++) {
         assert_true(plain.candidates[c].probability == shadowed.candidates[c].probability);
         assert_int_equal(plain.candidates[c].exit_layer, shadowed.candidates[c].exit_layer);
@@ -307,7 +231,7 @@ static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **
             sum += fabs(plain.candidates[c].probability - reference.candidates[c].probability);
     }
     assert_true(sum > 1e-3);
-    assert_true(fabs(shadowed.totals.shadow_sum - sum) < 1e-6);
+    assert_true(fabs(shadowed.shadow.sum - sum) < 1e-6);
 
     /* Which requests are taken: about the share asked for, each the same every time. */
     size_t taken = 0;
@@ -316,7 +240,7 @@ static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **
         snprintf(id, sizeof id, "%d", i);
         scene->request.request_id = text_of(id);
         ask(scene, &heads, calibrated, true, 0.5, &half);
-        taken += half.totals.shadowed > 0;
+        taken += shadowed_rows(&half) > 0;
         arena_free(&half.arena);
     }
     assert_in_range(taken, 8, 32);
@@ -328,13 +252,15 @@ static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(without_a_model_exit_0_answers_everything, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_candidate_without_a_title_is_answered_by_exit_0, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_exit_0_is_sure_of_never_sees_a_layer, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_explanation_shows_exit_0_and_changes_no_answer, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(hybrid_heads_weigh_the_candidate_s_evidence, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_shadow_compares_with_the_reference_and_changes_no_answer, set_up,
-                                        tear_down),
+        cmocka_unit_test_setup_teardown(without_a_model_exit_0_answers_everything, scene_set_up, scene_tear_down),
+        cmocka_unit_test_setup_teardown(a_candidate_without_a_title_is_answered_by_exit_0, scene_set_up,
+                                        scene_tear_down),
+        cmocka_unit_test_setup_teardown(what_exit_0_is_sure_of_never_sees_a_layer, scene_set_up, scene_tear_down),
+        cmocka_unit_test_setup_teardown(an_explanation_shows_exit_0_and_changes_no_answer, scene_set_up,
+                                        scene_tear_down),
+        cmocka_unit_test_setup_teardown(hybrid_heads_weigh_the_candidate_s_evidence, scene_set_up, scene_tear_down),
+        cmocka_unit_test_setup_teardown(the_shadow_compares_with_the_reference_and_changes_no_answer, scene_set_up,
+                                        scene_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
