@@ -8,6 +8,7 @@ times more slowly than usual the program runs under a sanitizer, SCENARIO_FULL=y
 more (./dev test sets them). Every process is started on loopback at a free port and stopped by its own process id.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ SLOWDOWN = int(os.environ.get("SCENARIO_SLOWDOWN", "1"))
 FULL = os.environ.get("SCENARIO_FULL") == "yes"
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
 TOPICS = ("interactions", "items", "users", "score-requests")
+GROUPS = itertools.count(1)
 EARLY = 875_000_000_000  # milliseconds, before every timestamp that the scenarios use
 
 
@@ -102,6 +104,7 @@ class World:
         self.directory = directory
         self.processes = []
         self.log_number = 0
+        self.group = f"headrace-{next(GROUPS)}"  # of its own: a killed member keeps its place for a session's time
         self.kafka = self.own_broker = None  # the real broker
 
     def start_broker(self):
@@ -132,6 +135,7 @@ class World:
     def config(self, *sets, model=TINY_MODEL):
         """Flags for a command in this world; later ones win."""
         values = [f"kafka.bootstrap.servers={self.address}", f"state.dir={self.directory / 'state'}", "instance_id=scenario",
+                  f"kafka.group.id={self.group}",
                   f"model.path={model}", "exit.layers=1,3,5", "exit.rule=ratio", "exit.window=2", "ingest.batch_wait_ms=10",
                   f"engine.weights_cache={self.directory / 'weights'}", *sets]
         return ["--config", str(ROOT / "config/demo.yaml"), *[flag for value in values for flag in ("--set", value)]]
@@ -170,7 +174,7 @@ class World:
 
     def applied(self, topic, instance="scenario"):
         """What the worker says it has committed of a topic (its group is for lag tools)."""
-        consumer = Consumer({"bootstrap.servers": self.address, "group.id": f"headrace-state-{instance}"})
+        consumer = Consumer({"bootstrap.servers": self.address, "group.id": f"{self.group}-state-{instance}"})
         try:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             committed = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=10)

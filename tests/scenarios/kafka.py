@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import time
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 import java
@@ -110,12 +110,14 @@ class Broker(java.Server):
         super().start()
 
     def reset(self, topics):
-        """As new, but for the time that a start takes: no groups, and only these topics (name -> partitions)."""
+        """As new, but for the time that a start takes: only these topics (name -> partitions), and no groups but those
+        whose members have not timed out yet."""
         if self.process is None or self.process.poll() is not None:
             self.process = None
             self.start()
         names = [name for name in self.admin.list_topics(timeout=30).topics if not name.startswith("__")]
-        groups = [group.group_id for group in self.admin.list_consumer_groups().result(30).valid]
+        empty = self.admin.list_consumer_groups(states={ConsumerGroupState.EMPTY})
+        groups = [group.group_id for group in empty.result(30).valid]
         if names:
             self.delete_topics(*names)
         if groups:
