@@ -347,8 +347,11 @@ static void take_trouble(struct requests *requests, const rd_kafka_message_t *me
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         return;
     case RD_KAFKA_RESP_ERR__FATAL:
-        rd_kafka_fatal_error(requests->client, fatal, sizeof fatal);
-        end_with(requests, ERROR_FATAL, "", fatal);
+        if (rd_kafka_fatal_error(requests->client, fatal, sizeof fatal) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+            end_with(requests, ERROR_FATAL, "another worker has our name in the group: give each its own instance_id ",
+                     "and state.dir");
+        else
+            end_with(requests, ERROR_FATAL, "", fatal);
         return;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
         end_with(requests, ERROR_FATAL, "the log no longer holds the committed offset: ", reason);
