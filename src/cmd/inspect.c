@@ -10,7 +10,7 @@
 enum { DEFAULT_LIMIT = 15, MOST_LIMIT = 1000000 };
 
 /* Flags that not every sub-word takes. */
-enum { AT = 1, LIMIT = 2, USER = 4, ITEM = 8, TOKENS = 16 };
+enum { AT = 1, LIMIT = 2, USER = 4, ITEM = 8, TOKENS = 16, CLASS = 32 };
 
 static const struct what {
     const char *name;
@@ -27,6 +27,7 @@ static const struct what {
     {"model", "FILE", false, 0, 0, inspect_model},
     {"heads", "FILE", false, 0, 0, inspect_heads},
     {"edges", NULL, false, 0, 0, inspect_edges},
+    {"dead", "TOPIC", false, LIMIT | CLASS, 0, inspect_dead},
 };
 
 const char *inspect_verdict(int verdict)
@@ -62,16 +63,17 @@ static int given_flags(const struct inspection *inspection, int64_t limit)
 {
     return (inspection->at_ms != INSPECT_NOW ? AT : 0) | (limit >= 0 ? LIMIT : 0) |
            (inspection->user != NULL ? USER : 0) | (inspection->item != NULL ? ITEM : 0) |
-           (inspection->tokens ? TOKENS : 0);
+           (inspection->tokens ? TOKENS : 0) | (inspection->class != NULL ? CLASS : 0);
 }
 
 /* Flags and operands that the sub-word does not take would be passed over in silence: they are refused. */
 static int check_usage(const struct usage *usage, const struct what *what, const char *name,
                        const struct inspection *inspection, int64_t limit)
 {
-    static const char *const names[] = {"--as-of", "--limit", "--user", "--item", "--tokens"};
+    static const char *const names[] = {"--as-of", "--limit", "--user", "--item", "--tokens", "--class"};
     if (what == NULL)
-        return flags_wrong(usage, "\"%s\" is none of graph, user, item, similar, prompt, model, heads, edges", name);
+        return flags_wrong(usage, "\"%s\" is none of graph, user, item, similar, prompt, model, heads, edges, dead",
+                           name);
     if (what->needs_operand && inspection->operand == NULL)
         return flags_wrong(usage, "missing operand: headrace inspect %s %s", name, what->operand);
     if (what->operand == NULL && inspection->operand != NULL)
@@ -96,18 +98,24 @@ int command_inspect(int argc, char **argv)
     const struct flag flags[] = {
         {"as-of", "TIME", FLAG_TIME, &inspection.at_ms,
          "user, item, similar, prompt: as it stood just before: 2026-01-31T12:00:00Z, less of it, or ms since 1970"},
-        {"limit", "N", FLAG_NUMBER, &limit, "user, item, similar: newest events, edges, users shown (default 15)"},
+        {"limit", "N", FLAG_NUMBER, &limit,
+         "user, item, similar, dead: newest events, edges, users, letters shown (default 15)"},
         {"user", "ID", FLAG_TEXT, &inspection.user, "prompt: for this user"},
         {"item", "ID", FLAG_TEXT, &inspection.item, "prompt: about this candidate; similar: of those who know it"},
+        {"class", "CLASS", FLAG_TEXT, &inspection.class,
+         "dead: only framing, unknown_schema, decode, semantic, too_large or other"},
         {"tokens", NULL, FLAG_SWITCH, &inspection.tokens, "prompt: every token, id and piece"},
         {"json", NULL, FLAG_SWITCH, &inspection.json, "JSON instead of tables"},
         CONFIG_FLAGS(config_flags),
     };
     const struct usage usage = {
         .command = "inspect",
-        .operands = "graph | user ID | item ID | similar ID | prompt | model [FILE] | heads [FILE] | edges",
-        .summary = "What the store, the model and the prompt hold. The store is opened read-only, also beside a\n"
-                   "running worker. Embeddings, and so similar users, are those of now, whatever --as-of says.",
+        .operands =
+            "graph | user ID | item ID | similar ID | prompt | model [FILE] | heads [FILE] | edges | dead [TOPIC]",
+        .summary =
+            "What the store, the model and the prompt hold. The store is opened read-only, also beside a\n"
+            "running worker. Embeddings, and so similar users, are those of now, whatever --as-of says. Dead letters\n"
+            "are read from Kafka; headrace produce --from-dead puts them back.",
         .example = "headrace inspect graph --config headrace.yaml\n"
                    "  headrace inspect user 196 --config headrace.yaml --limit 5\n"
                    "  headrace inspect user 196 --config headrace.yaml --as-of 1998-01-29T12:00\n"
@@ -115,7 +123,8 @@ int command_inspect(int argc, char **argv)
                    "  headrace inspect prompt --user 196 --item 242 --config headrace.yaml --tokens\n"
                    "  headrace inspect model SmolLM2-135M-Instruct.Q4_1.gguf --json\n"
                    "  headrace inspect heads config/heads/ml-100k.heads.gguf\n"
-                   "  headrace inspect edges --config headrace.yaml > edges.jsonl",
+                   "  headrace inspect edges --config headrace.yaml > edges.jsonl\n"
+                   "  headrace inspect dead --config headrace.yaml --class unknown_schema",
         .flags = flags,
         .flag_count = sizeof flags / sizeof *flags,
         .least_operands = 1,

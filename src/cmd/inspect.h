@@ -17,6 +17,7 @@ struct inspection {
     struct config *config;
     const char *operand;     /* the user, the item or the file; NULL: none was given */
     const char *user, *item; /* of a prompt; of similar users who know the item */
+    const char *class;       /* of dead letters; NULL: all */
     int64_t at_ms;           /* only what happened before counts; INSPECT_NOW: all */
     size_t limit;            /* events, edges, similar users shown */
     bool tokens;             /* of a prompt: each token with its piece */
@@ -32,6 +33,7 @@ int inspect_prompt(const struct inspection *inspection, struct error *err);
 int inspect_edges(const struct inspection *inspection, struct error *err); /* JSON lines that `produce` takes */
 int inspect_model(const struct inspection *inspection, struct error *err);
 int inspect_heads(const struct inspection *inspection, struct error *err);
+int inspect_dead(const struct inspection *inspection, struct error *err);
 
 /* The graph, open for reading only, and what it needs while it is. */
 struct inspected {

@@ -1,4 +1,4 @@
-/* produce.c - files into a topic, as Avro */
+/* produce.c - files into a topic, as Avro; dead letters back into theirs */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "cmd/commands.h"
 #include "cmd/interrupt.h"
+#include "cmd/produce_dead.h"
 #include "cmd/progress.h"
 #include "cmd/setup.h"
 #include "replay/event_file.h"
@@ -24,6 +25,8 @@ struct asked {
     struct flag_list maps;
     int64_t limit;
     int64_t rate;
+    bool from_dead;
+    struct produce_dead dead;
 };
 
 /* What can be produced: its schema, its topic, and the field that is its key. */
@@ -45,6 +48,8 @@ struct job {
     const struct asked *asked;
     const struct kind *kind;
     const char *topic;
+    enum event_format format;
+    int32_t event_kind; /* of interactions without one */
     struct codec *codec;
     struct producer *producer;
     struct event_file *file;
@@ -145,17 +150,16 @@ static int produce_rows(struct job *job, struct error *err)
     return interrupted ? error_set(err, ERROR_FATAL, "interrupted") : 0;
 }
 
-static int run_job(struct job *job, const struct config *config, const char *path, enum event_format format,
-                   int32_t event_kind, struct error *err)
+static int run_job(struct job *job, const struct config *config, const char *path, struct error *err)
 {
     struct kafka_settings kafka = setup_kafka(config);
     struct event_file_settings settings = {
         .path = path,
-        .format = format,
+        .format = job->format,
         .type = job->kind->type,
         .maps = job->asked->maps.values,
         .map_count = job->asked->maps.count,
-        .kind = event_kind,
+        .kind = job->event_kind,
         .timestamp_ms = job->asked->time_unit == NULL             ? 0
                         : strcmp(job->asked->time_unit, "s") == 0 ? 1000
                                                                   : 1,
@@ -187,12 +191,57 @@ static int choose(const char *const *names, size_t count, const char *name)
     return -1;
 }
 
-int command_produce(int argc, char **argv)
+static int check_dead(const struct usage *usage, const struct asked *asked)
+{
+    const char *wrong = asked->type != NULL        ? "--type"
+                        : asked->format != NULL    ? "--format"
+                        : asked->maps.count > 0    ? "--map"
+                        : asked->kind != NULL      ? "--kind"
+                        : asked->time_unit != NULL ? "--time-unit"
+                        : asked->topic != NULL     ? "--topic"
+                                                   : NULL;
+    return wrong != NULL ? flags_wrong(usage, "--from-dead takes no %s: letters go back as they were", wrong)
+                         : EXIT_FINE;
+}
+
+static int check_file(const struct usage *usage, const struct asked *asked, bool has_file, struct job *job)
 {
     static const char *const formats[] = {"", "csv", "tsv", "json", "recbole"};
     static const char *const units[] = {"ms", "s"};
+    const char *type = asked->type != NULL ? asked->type : "interaction";
+    const char *kind = asked->kind != NULL ? asked->kind : "rating";
+    int format = choose(formats, 5, asked->format != NULL ? asked->format : "");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, type) == 0)
+            job->kind = &kinds[i];
+    job->format = (enum event_format)format;
+    return !has_file                   ? flags_wrong(usage, "missing operand: headrace produce FILE")
+           : asked->dead.class != NULL ? flags_wrong(usage, "--class goes with --from-dead")
+           : asked->dead.dry_run       ? flags_wrong(usage, "--dry-run goes with --from-dead")
+           : job->kind == NULL ? flags_wrong(usage, "--type: \"%s\" is none of interaction, item, user, request", type)
+           : format < 0 ? flags_wrong(usage, "--format: \"%s\" is none of csv, tsv, json, recbole", asked->format)
+           : !interaction_kind_parse(text_of(kind), &job->event_kind)
+               ? flags_wrong(usage, "--kind: \"%s\" is no kind of interaction", kind)
+           : asked->time_unit != NULL && choose(units, 2, asked->time_unit) < 0
+               ? flags_wrong(usage, "--time-unit: \"%s\" is neither s nor ms", asked->time_unit)
+               : EXIT_FINE;
+}
+
+static int run(struct job *job, struct asked *asked, const struct config *config, const char *operand,
+               struct error *err)
+{
+    if (!asked->from_dead)
+        return run_job(job, config, operand, err);
+    asked->dead.topic = operand;
+    asked->dead.limit = asked->limit;
+    asked->dead.rate = asked->rate;
+    return produce_dead(&asked->dead, config, err);
+}
+
+int command_produce(int argc, char **argv)
+{
     struct config_flags config_flags = {0};
-    struct asked asked = {.type = "interaction", .format = "", .kind = "rating"};
+    struct asked asked = {.limit = 0};
     const struct flag flags[] = {
         {"type", "TYPE", FLAG_TEXT, &asked.type, "interaction (default), item, user or request"},
         {"format", "FORMAT", FLAG_TEXT, &asked.format, "csv, tsv, json, recbole (default: by the file's name)"},
@@ -202,40 +251,34 @@ int command_produce(int argc, char **argv)
         {"topic", "TOPIC", FLAG_TEXT, &asked.topic, "default: the type's, by the configuration"},
         {"limit", "N", FLAG_NUMBER, &asked.limit, "stop after so many messages"},
         {"rate", "N", FLAG_NUMBER, &asked.rate, "at most so many messages a second"},
+        {"from-dead", NULL, FLAG_SWITCH, &asked.from_dead, "put dead letters back; those of TOPIC, or all"},
+        {"class", "CLASS", FLAG_TEXT, &asked.dead.class,
+         "with --from-dead: only framing, unknown_schema, decode, semantic, too_large or other"},
+        {"dry-run", NULL, FLAG_SWITCH, &asked.dead.dry_run, "with --from-dead: only say what would be put back"},
         CONFIG_FLAGS(config_flags),
     };
     const struct usage usage = {
         .command = "produce",
-        .operands = "FILE",
+        .operands = "FILE | --from-dead [TOPIC]",
         .summary = "A file (\"-\": standard input) into a topic as Avro. CSV and TSV need a header line; JSON lines "
                    "name their\n"
-                   "fields as the schema does; RecBole's atomic files are .inter, .item and .user.",
+                   "fields as the schema does; RecBole's atomic files are .inter, .item and .user.\n"
+                   "With --from-dead: dead letters back into their topics, byte for byte, after what was wrong has "
+                   "been\nmended; each once, as a consumer group keeps the place. See headrace inspect dead.",
         .example =
             "headrace produce --set kafka.bootstrap.servers=localhost:9092 ratings.csv --map item_id=movie "
             "--time-unit s\n  headrace produce --type item ml-100k.item --map 'title={movie_title} ({release_year})' "
-            "--map attributes.genres=class:list",
+            "--map attributes.genres=class:list\n"
+            "  headrace produce --config headrace.yaml --from-dead interactions --class unknown_schema --dry-run",
         .flags = flags,
         .flag_count = sizeof flags / sizeof *flags,
-        .least_operands = 1,
         .most_operands = 1};
     int operand = flags_parse(&usage, argc, argv);
     if (operand < 0)
         return operand == FLAGS_DONE ? EXIT_FINE : EXIT_USAGE;
     struct job job = {.asked = &asked};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(kinds[i].name, asked.type) == 0)
-            job.kind = &kinds[i];
-    int format = choose(formats, 5, asked.format);
-    int32_t event_kind;
-    int code = job.kind == NULL
-                   ? flags_wrong(&usage, "--type: \"%s\" is none of interaction, item, user, request", asked.type)
-               : format < 0 ? flags_wrong(&usage, "--format: \"%s\" is none of csv, tsv, json, recbole", asked.format)
-               : !interaction_kind_parse(text_of(asked.kind), &event_kind)
-                   ? flags_wrong(&usage, "--kind: \"%s\" is no kind of interaction", asked.kind)
-               : asked.time_unit != NULL && choose(units, 2, asked.time_unit) < 0
-                   ? flags_wrong(&usage, "--time-unit: \"%s\" is neither s nor ms", asked.time_unit)
-                   : EXIT_FINE;
     struct config *config = NULL;
+    int code = asked.from_dead ? check_dead(&usage, &asked) : check_file(&usage, &asked, operand < argc, &job);
     if (code == EXIT_FINE)
         code = setup_config("produce", &config_flags, &config);
     else
@@ -246,7 +289,7 @@ int command_produce(int argc, char **argv)
     }
     interrupt_watch();
     struct error err;
-    int result = run_job(&job, config, argv[operand], (enum event_format)format, event_kind, &err);
+    int result = run(&job, &asked, config, operand < argc ? argv[operand] : NULL, &err);
     flag_list_free(&asked.maps);
     config_destroy(config);
     return result == 0 ? EXIT_FINE : setup_failed("produce", &err);
