@@ -62,17 +62,21 @@ struct worker {
 static void show_parts(struct worker *worker)
 {
     const struct config *config = worker->config;
-    run_observe_show(worker->observe, &(struct run_view){
-                                          .ingests = config_includes(config, "roles", "ingest"),
-                                          .scores = config_includes(config, "roles", "score"),
-                                          .stopping = worker->stopping,
-                                          .graph = worker->graph,
-                                          .materialiser = worker->materialiser,
-                                          .requests = worker->requests,
-                                          .feedback = worker->feedback,
-                                          .answering = worker->scorer != NULL ? &worker->answering : NULL,
-                                          .totals = worker->scorer != NULL ? scorer_totals(worker->scorer) : NULL,
-                                      });
+    run_observe_show(worker->observe,
+                     &(struct run_view){
+                         .ingests = config_includes(config, "roles", "ingest"),
+                         .scores = config_includes(config, "roles", "score"),
+                         .stopping = worker->stopping,
+                         .graph = worker->graph,
+                         .materialiser = worker->materialiser,
+                         .requests = worker->requests,
+                         .requests_topic = config_text(config, "topics.requests"),
+                         .delivery = worker->service != NULL ? service_delivery(worker->service) : NULL,
+                         .codec = worker->codec,
+                         .feedback = worker->feedback,
+                         .answering = worker->scorer != NULL ? &worker->answering : NULL,
+                         .totals = worker->scorer != NULL ? scorer_totals(worker->scorer) : NULL,
+                     });
 }
 
 /* To be called before a part goes. */

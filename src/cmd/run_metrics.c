@@ -43,13 +43,15 @@ static void put_dead_classes(struct metrics *metrics, const char *topic, const u
 }
 
 static void put_dead_letters(struct metrics *metrics, const struct run_view *view,
-                             const struct materialiser_progress *progress)
+                             const struct materialiser_progress *progress, const struct delivery_totals *delivered)
 {
     metrics_family(metrics, "headrace_dead_letters_total", METRICS_COUNTER,
                    "Messages that could not be read or meant nothing, by why.");
     for (int i = 0; view->materialiser != NULL && i < MATERIALISER_TOPICS; i++)
         if (progress->topics[i].name != NULL)
             put_dead_classes(metrics, progress->topics[i].name, progress->topics[i].dead);
+    if (view->delivery != NULL)
+        put_dead_classes(metrics, view->requests_topic, delivered->dead_classes);
 }
 
 static uint64_t dead_of(const struct materialiser_topic *topic)
@@ -163,8 +165,39 @@ static void put_requests(struct metrics *metrics, struct requests *requests)
     put_counter(metrics, "headrace_requests_taken_total", "Requests taken from Kafka.", progress.taken);
     put_counter(metrics, "headrace_requests_committed_total", "Offsets of requests known to be committed.",
                 progress.committed);
+    put_counter(metrics, "headrace_commits_total", "Commits of requests' offsets, outside of transactions.",
+                progress.commits);
+    put_counter(metrics, "headrace_rebalances_total", "Times that partitions of requests were shared out anew.",
+                progress.rebalances);
+    put_gauge(metrics, "headrace_requests_lag", "Requests in our partitions that are not committed.",
+              (double)progress.lag);
+    put_gauge(metrics, "headrace_assigned_partitions", "Partitions of requests that are ours.",
+              (double)progress.assigned);
     put_gauge(metrics, "headrace_requests_waiting", "Requests in the queue.", (double)progress.waiting);
-    put_gauge(metrics, "headrace_requests_paused", "1: the queue is full, Kafka is not read.", progress.paused);
+    put_gauge(metrics, "headrace_requests_unfinished", "Requests taken and not answered for good yet.",
+              (double)progress.unfinished);
+    put_gauge(metrics, "headrace_requests_paused", "1: as many as may be taken are, Kafka is not read.",
+              progress.paused);
+}
+
+static void put_results(struct metrics *metrics, size_t count, const char *const *results, const uint64_t *values)
+{
+    for (size_t i = 0; i < count; i++)
+        metrics_put(metrics, METRICS_LABELS({"result", results[i]}), (double)values[i]);
+}
+
+static void put_delivery(struct metrics *metrics, const struct delivery_totals *totals)
+{
+    metrics_family(metrics, "headrace_answers_total", METRICS_COUNTER, "Answers, by what became of them.");
+    put_results(metrics, 3, (const char *const[]){"delivered", "dropped", "refused"},
+                (const uint64_t[]){totals->answered, totals->dropped, totals->refused});
+    metrics_family(metrics, "headrace_transactions_total", METRICS_COUNTER, "Transactions, by how they ended.");
+    put_results(metrics, 3, (const char *const[]){"committed", "aborted", "unclear"},
+                (const uint64_t[]){totals->transactions, totals->aborted, totals->unclear});
+    put_gauge(metrics, "headrace_answers_pending", "Answers not acknowledged, or not committed, yet.",
+              (double)totals->pending);
+    put_gauge(metrics, "headrace_producer_queue_messages", "Messages in the producer, waiting for the broker.",
+              (double)totals->producer_queue);
 }
 
 static void put_statuses(struct metrics *metrics, const struct score_totals *totals)
@@ -273,6 +306,7 @@ static void put_feedback(struct metrics *metrics, struct feedback *feedback)
 void run_put_metrics(struct metrics *metrics, const struct run_view *view, bool ready)
 {
     struct materialiser_progress progress = {0};
+    struct delivery_totals delivered = {0};
     put_infos(metrics, view, ready);
     process_put_metrics(metrics);
     if (view->materialiser != NULL) {
@@ -283,6 +317,10 @@ void run_put_metrics(struct metrics *metrics, const struct run_view *view, bool 
         put_graph(metrics, view->graph);
     if (view->requests != NULL)
         put_requests(metrics, view->requests);
+    if (view->delivery != NULL) {
+        delivered = delivery_totals(view->delivery);
+        put_delivery(metrics, &delivered);
+    }
     if (view->totals != NULL) {
         put_statuses(metrics, view->totals);
         put_exits(metrics, view->totals);
@@ -292,5 +330,5 @@ void run_put_metrics(struct metrics *metrics, const struct run_view *view, bool 
     }
     if (view->feedback != NULL)
         put_feedback(metrics, view->feedback);
-    put_dead_letters(metrics, view, &progress);
+    put_dead_letters(metrics, view, &progress, &delivered);
 }

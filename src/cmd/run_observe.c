@@ -75,6 +75,10 @@ static void look_at_scoring(const struct run_view *view, struct readiness *readi
         add(&readiness->reasons, "group", "not joined: the state and the model come first");
     else if (!requests_alive(view->requests, &err))
         add(&readiness->reasons, "group", "%s", err.message);
+    else if (requests_progress(view->requests).rebalances == 0)
+        add(&readiness->reasons, "group", "joining: the broker has not shared out the partitions yet");
+    if (view->codec != NULL && codec_ready(view->codec, 0, &err) != 0)
+        add(&readiness->troubles, "registry", "%s", err.message);
 }
 
 static void look_at_all(const struct run_view *view, struct readiness *readiness)

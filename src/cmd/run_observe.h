@@ -49,7 +49,17 @@
  *   headrace_requests_taken_total           from Kafka
  *   headrace_requests_committed_total       offsets known to be committed
  *   headrace_requests_waiting (a)           in the queue
- *   headrace_requests_paused (a)            1: the queue is full
+ *   headrace_requests_unfinished (a)        taken, and not answered for good yet
+ *   headrace_requests_paused (a)            1: the queue, or what may be unfinished, is full
+ *   headrace_requests_lag (a)               messages in our partitions that are not committed
+ *   headrace_assigned_partitions (a)
+ *   headrace_rebalances_total
+ *   headrace_commits_total                  of offsets, outside of transactions
+ *   headrace_answers_total                  result: delivered, dropped (the partition was taken away), refused (too
+ *                                           large for the topic)
+ *   headrace_transactions_total             result: committed, aborted, unclear (a new producer had to settle it)
+ *   headrace_answers_pending (a)            not acknowledged, or not committed, yet
+ *   headrace_producer_queue_messages (a)
  *   headrace_requests_total                 status: ok, expired, shed, error
  *   headrace_candidates_total               status: ok, shallow, cold_user, cold_item, error
  *   headrace_exits_total                    layer; 0: exit 0, the evidence alone
@@ -80,6 +90,7 @@
 #include "cmd/setup.h"
 #include "score/feedback.h"
 #include "score/totals.h"
+#include "stream/delivery.h"
 #include "stream/materialiser.h"
 #include "stream/requests.h"
 
@@ -91,10 +102,11 @@ struct run_view {
     struct codec *codec;
     struct materialiser *materialiser;
     struct requests *requests;
+    const char *requests_topic;
+    struct delivery *delivery;
     const struct score_totals *totals;
     struct feedback *feedback;
     const struct answering *answering;
-    const char *requests_topic;
 };
 
 struct run_observe;
