@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the files under corpus/ beside this script: what the fuzzers start from. Needs nothing but Python 3."""
 
+import json
 import os
 import random
 import struct
@@ -105,6 +106,21 @@ def write(target, name, raw):
         file.write(raw)
 
 
+def write_wire():
+    """Messages behind the number of their writer, and a registry's answers behind a byte for their status."""
+    with open(os.path.join(HERE, "..", "golden", "evolution.json")) as file:
+        cases = [case for case in json.load(file) if case["record"] is not None and case["reader"] is None]
+    for number in range(0, len(cases), 9):
+        write("codec", "message_%03d" % number, bytes([number % 256]) + bytes.fromhex(cases[number]["bytes"]))
+    for number in (0, 40, 80):
+        answer = {"schema": cases[number]["writer"], "schemaType": "AVRO", "references": []}
+        write("registry", "schema_%d" % number, b"\x08" + json.dumps(answer).encode())
+        write("registry", "bare_%d" % number, b"\x08" + cases[number]["writer"].encode())
+    write("registry", "id", b'\x08{"subject":"scores-value","version":1,"id":7}')
+    write("registry", "unknown", b'\x0a{"error_code":40403,"message":"Schema not found"}')
+    write("registry", "incompatible", b'\x0b{"error_code":409,"message":"incompatible"}')
+
+
 def main():
     scaling = [key("llama.rope.scaling.type", STRING, "linear"), key("llama.rope.scaling.factor", FLOAT32, 4.0)]
     biases = [tensor(f"blk.0.attn_{part}.bias", 1, WIDTH) for part in "qkv"]
@@ -118,6 +134,12 @@ def main():
     write("gguf", "vocabulary_pieces", gguf(pieces(), []))
     for i, text in enumerate(TEXTS):
         write("tokenizer", "text_%d" % i, text.encode())
+    write_wire()
+    write("config", "demo", open(os.path.join(HERE, "..", "..", "config", "demo.yaml"), "rb").read())
+    write("config", "kinds", b'roles: [ingest]\nkafka: {bootstrap.servers: "a:1,b:2", linger.ms: 5}\n'
+          b"graph:\n  weights: 1,2,3\n  push_threshold: 1e-2\n  edges: all\n  normalise: true\n")
+    write("config", "set", b"kafka.sasl.password=a=b")
+    write("config", "variable", b"EXIT_LAYERS=1,3,5")
     write("tokenizer", "bytes", bytes(range(128, 256)) + b" a\xe2\x96b\xff")
 
 
