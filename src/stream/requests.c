@@ -1,7 +1,5 @@
-#include "stream/requests.h"
+#include "stream/requests_state.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,85 +7,15 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/queue.h"
-#include "stream/window.h"
 
 enum {
     POLL_MS = 20,             /* the longest the poll thread sleeps: how soon it sees a rebalance, stop and answers */
     FULL_POLL_MS = 2,         /* the same while the queue is full: how soon it sees room */
-    COMMIT_EVERY_MS = 100,    /* between two commits while there is something to commit */
-    FINAL_COMMIT_MS = 700,    /* what stopping waits for the broker to take the last commit */
     COMMITTED_MS = 5000,      /* what an assignment waits for the group's offsets, … */
     COMMITTED_TRIES = 60,     /* … how often … */
     COMMITTED_PAUSE_MS = 200, /* … and with what between */
     CLOSE_MS = 3000,          /* what stopping waits for the group to be left */
-    REPEAT_LOG_MS = 10000,    /* the same trouble is logged no more often */
 };
-
-struct partition {
-    bool assigned;
-    uint64_t assignment; /* numbers assignments; 0: never */
-    int64_t next;        /* offset from which messages are new */
-    struct window window;
-    int64_t sent;             /* prefix in the commit on its way */
-    uint64_t sent_finished;   /* window.finished at that time */
-    int64_t committed;        /* prefix that the broker has confirmed */
-    uint64_t committed_count; /* window.finished at that time */
-};
-
-struct requests {
-    rd_kafka_t *client;
-    rd_kafka_queue_t *messages;       /* of all our partitions, apart from the group's events */
-    rd_kafka_queue_t *commit_results; /* results of commits */
-    char *topic;
-    bool transactional;
-    size_t unfinished_limit, unfinished_bytes_limit; /* 0: none */
-    atomic_size_t unfinished, unfinished_bytes;
-    struct queue *queue;
-    pthread_t thread;
-
-    pthread_mutex_t mutex; /* of what follows */
-    struct partition *partitions;
-    size_t partition_count, partition_capacity;
-    uint64_t last_assignment;
-    bool closed;   /* requests_pause(): nothing more enters the queue */
-    bool stopping; /* requests_stop() */
-    bool ended;    /* the thread has, on `failure` */
-    struct error failure;
-    uint64_t taken, committed, commits, rebalances;
-    bool full; /* messages stay with librdkafka */
-
-    /* The poll thread's own. */
-    bool commit_on_its_way;
-    int64_t last_commit_ns;
-    bool reset_is_error; /* auto.offset.reset */
-    rd_kafka_resp_err_t last_trouble;
-    int64_t last_trouble_ns;
-    size_t queue_capacity;
-};
-
-static size_t size_of(const rd_kafka_message_t *message)
-{
-    return message->len + message->key_len;
-}
-
-static void free_request(struct request *request)
-{
-    atomic_fetch_sub(&request->owner->unfinished, 1);
-    atomic_fetch_sub(&request->owner->unfinished_bytes, size_of(request->message));
-    rd_kafka_message_destroy(request->message);
-    free(request);
-}
-
-/* NULL: not a partition of ours any more. */
-static struct partition *partition_of(struct requests *requests, const struct request *request)
-{
-    int32_t number = request->message->partition;
-    if (number < 0 || (size_t)number >= requests->partition_count)
-        return NULL;
-    struct partition *partition = &requests->partitions[number];
-    return partition->assigned && partition->assignment == request->assignment ? partition : NULL;
-}
 
 static void end_with(struct requests *requests, enum error_kind kind, const char *what, const char *why)
 {
@@ -104,86 +32,6 @@ static bool is_stopping(struct requests *requests)
     bool stopping = requests->stopping;
     pthread_mutex_unlock(&requests->mutex);
     return stopping;
-}
-
-static void log_trouble(struct requests *requests, rd_kafka_resp_err_t code, const char *reason)
-{
-    if (code == requests->last_trouble && clock_since_ms(requests->last_trouble_ns) < REPEAT_LOG_MS)
-        return;
-    requests->last_trouble = code;
-    requests->last_trouble_ns = clock_monotonic_ns();
-    log_warn("stream", "%s: %s; trying again", requests->topic, reason);
-}
-
-/* Committing. */
-
-static void commit_result(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *offsets,
-                          void *opaque)
-{
-    (void)client;
-    struct requests *requests = opaque;
-    requests->commit_on_its_way = false;
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        log_trouble(requests, code, rd_kafka_err2str(code));
-    pthread_mutex_lock(&requests->mutex);
-    requests->commits += code == RD_KAFKA_RESP_ERR_NO_ERROR;
-    for (int i = 0; offsets != NULL && i < offsets->cnt; i++) {
-        const rd_kafka_topic_partition_t *offset = &offsets->elems[i];
-        struct partition *partition = &requests->partitions[offset->partition];
-        /* After a new assignment the window has begun anew and `sent` is 0. */
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && offset->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
-            partition->sent == offset->offset) {
-            requests->committed += partition->sent_finished - partition->committed_count;
-            partition->committed = partition->sent;
-            partition->committed_count = partition->sent_finished;
-        }
-    }
-    pthread_mutex_unlock(&requests->mutex);
-}
-
-/* Commits what is done of those in `only` (NULL: all); the result comes through `commit_results`. */
-static void commit_prefixes(struct requests *requests, const rd_kafka_topic_partition_list_t *only)
-{
-    pthread_mutex_lock(&requests->mutex);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)requests->partition_count);
-    for (size_t i = 0; i < requests->partition_count; i++) {
-        struct partition *partition = &requests->partitions[i];
-        if (!partition->assigned || partition->window.prefix <= partition->committed)
-            continue;
-        if (only != NULL && rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)only, requests->topic,
-                                                               (int32_t)i) == NULL)
-            continue;
-        partition->sent = partition->window.prefix;
-        partition->sent_finished = partition->window.finished;
-        rd_kafka_topic_partition_list_add(list, requests->topic, (int32_t)i)->offset = partition->sent;
-    }
-    pthread_mutex_unlock(&requests->mutex);
-
-    requests->last_commit_ns = clock_monotonic_ns();
-    if (list->cnt > 0)
-        requests->commit_on_its_way = rd_kafka_commit_queue(requests->client, list, requests->commit_results,
-                                                            commit_result, requests) == RD_KAFKA_RESP_ERR_NO_ERROR;
-    rd_kafka_topic_partition_list_destroy(list);
-}
-
-static void commit_when_due(struct requests *requests)
-{
-    rd_kafka_queue_poll_callback(requests->commit_results, 0);
-    if (!requests->transactional && !requests->commit_on_its_way &&
-        clock_since_ms(requests->last_commit_ns) >= COMMIT_EVERY_MS)
-        commit_prefixes(requests, NULL);
-}
-
-static void commit_finally(struct requests *requests)
-{
-    if (requests->transactional)
-        return;
-    int64_t start = clock_monotonic_ns();
-    while (requests->commit_on_its_way && clock_since_ms(start) < FINAL_COMMIT_MS)
-        rd_kafka_queue_poll_callback(requests->commit_results, POLL_MS);
-    commit_prefixes(requests, NULL);
-    while (requests->commit_on_its_way && clock_since_ms(start) < FINAL_COMMIT_MS)
-        rd_kafka_queue_poll_callback(requests->commit_results, POLL_MS);
 }
 
 /* Assignment. */
@@ -251,7 +99,7 @@ static void begin_at_the_oldest(struct requests *requests, rd_kafka_topic_partit
                     list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
             return;
         }
-        log_trouble(requests, RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT, err.message);
+        requests_log_trouble(requests, RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT, err.message);
         usleep(COMMITTED_PAUSE_MS * 1000);
     }
     for (int i = 0; i < list->cnt; i++) /* librdkafka will ask again */
@@ -280,7 +128,7 @@ static void assign(struct requests *requests, rd_kafka_topic_partition_list_t *l
 static void unassign(struct requests *requests, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
     if (!requests->transactional && !rd_kafka_assignment_lost(requests->client))
-        commit_prefixes(requests, list);
+        requests_commit(requests, list);
     pthread_mutex_lock(&requests->mutex);
     end_partitions(requests, list);
     pthread_mutex_unlock(&requests->mutex);
@@ -321,7 +169,7 @@ static void take_message(struct requests *requests, rd_kafka_message_t *message)
         if (fresh && !failed) {
             *request = (struct request){message, clock_monotonic_ns(), requests, partition->assignment};
             atomic_fetch_add(&requests->unfinished, 1);
-            atomic_fetch_add(&requests->unfinished_bytes, size_of(message));
+            atomic_fetch_add(&requests->unfinished_bytes, requests_size(message));
             partition->next = message->offset + 1;
             requests->taken++;
             taken = queue_try_push(requests->queue, request);
@@ -330,7 +178,7 @@ static void take_message(struct requests *requests, rd_kafka_message_t *message)
     }
     pthread_mutex_unlock(&requests->mutex);
     if (!taken && request != NULL && request->owner != NULL) {
-        free_request(request);
+        requests_free(request);
     } else if (!taken) {
         free(request);
         rd_kafka_message_destroy(message);
@@ -362,7 +210,7 @@ static void take_trouble(struct requests *requests, const rd_kafka_message_t *me
         end_with(requests, ERROR_FATAL, "", reason);
         return;
     default:
-        log_trouble(requests, message->err, reason);
+        requests_log_trouble(requests, message->err, reason);
     }
 }
 
@@ -402,12 +250,12 @@ static void *poll_thread(void *argument)
     struct requests *requests = argument;
     bool room;
     while (look_around(requests, &room)) {
-        commit_when_due(requests);
+        requests_commit_when_due(requests);
         if (room)
             take(requests, rd_kafka_consume_queue(requests->messages, POLL_MS));
         take(requests, rd_kafka_consumer_poll(requests->client, room ? 0 : FULL_POLL_MS));
     }
-    commit_finally(requests);
+    requests_commit_finally(requests);
     kafka_close_consumer(requests->client, CLOSE_MS);
     return NULL;
 }
@@ -464,7 +312,7 @@ static int open_client(struct requests *requests, const struct requests_settings
 static void free_requests(struct requests *requests)
 {
     for (struct request *request; requests->queue && (request = queue_pop(requests->queue, 0)) != NULL;)
-        free_request(request);
+        requests_free(request);
     queue_destroy(requests->queue);
     if (requests->messages != NULL)
         rd_kafka_queue_destroy(requests->messages);
@@ -517,83 +365,12 @@ struct request *requests_next(struct requests *requests, int timeout_ms)
         if (request == NULL)
             return NULL;
         pthread_mutex_lock(&requests->mutex);
-        bool ours = partition_of(requests, request) != NULL;
+        bool ours = requests_partition(requests, request) != NULL;
         pthread_mutex_unlock(&requests->mutex);
         if (ours)
             return request;
-        free_request(request); /* the partition was taken away: its next owner answers */
+        requests_free(request); /* the partition was taken away: its next owner answers */
     }
-}
-
-bool requests_ours(const struct request *request)
-{
-    struct requests *requests = request->owner;
-    pthread_mutex_lock(&requests->mutex);
-    bool ours = partition_of(requests, request) != NULL;
-    pthread_mutex_unlock(&requests->mutex);
-    return ours;
-}
-
-void requests_done(struct request *request)
-{
-    struct requests *requests = request->owner;
-    pthread_mutex_lock(&requests->mutex);
-    struct partition *partition = partition_of(requests, request);
-    if (partition != NULL && requests->transactional) {
-        if (request->message->offset >= partition->committed)
-            partition->committed = request->message->offset + 1;
-        requests->committed++;
-    } else if (partition != NULL) {
-        window_finish(&partition->window, request->message->offset);
-    }
-    pthread_mutex_unlock(&requests->mutex);
-    free_request(request);
-}
-
-bool requests_answered(struct request *request)
-{
-    struct requests *requests = request->owner;
-    pthread_mutex_lock(&requests->mutex);
-    struct partition *partition = partition_of(requests, request);
-    if (partition != NULL)
-        window_finish(&partition->window, request->message->offset);
-    pthread_mutex_unlock(&requests->mutex);
-    return partition != NULL;
-}
-
-void requests_standing(struct requests *requests, struct request *const *list, size_t count,
-                       enum request_standing *standing)
-{
-    pthread_mutex_lock(&requests->mutex);
-    for (size_t i = 0; i < count; i++) {
-        const struct partition *partition = partition_of(requests, list[i]);
-        standing[i] = partition == NULL                                     ? REQUEST_LOST
-                      : list[i]->message->offset < partition->window.prefix ? REQUEST_READY
-                                                                            : REQUEST_WAITS;
-    }
-    pthread_mutex_unlock(&requests->mutex);
-}
-
-rd_kafka_consumer_group_metadata_t *requests_membership(struct requests *requests)
-{
-    return rd_kafka_consumer_group_metadata(requests->client);
-}
-
-int requests_committed(struct requests *requests, rd_kafka_topic_partition_list_t *list, int timeout_ms,
-                       struct error *err)
-{
-    rd_kafka_resp_err_t code = rd_kafka_committed(requests->client, list, timeout_ms);
-    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
-        code = list->elems[i].err;
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return error_set(err, ERROR_RETRY, "asking for the committed offsets of %.100s: %s", requests->topic,
-                         rd_kafka_err2str(code));
-    return 0;
-}
-
-void requests_abandon(struct request *request)
-{
-    free_request(request); /* still outstanding in its window, so the prefix ends before it */
 }
 
 void requests_pause(struct requests *requests)

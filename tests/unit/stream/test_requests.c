@@ -187,6 +187,78 @@ static void what_another_member_took_over_is_not_committed_by_us(void **state)
     assert_int_equal(local_committed("shared", "shared", 1), -1);
 }
 
+static void no_more_is_taken_than_may_be_unfinished(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "unfinished", 1, &err));
+    send_numbers("unfinished", 0, 20);
+    struct requests_settings settings = {.kafka = local_settings(),
+                                         .topic = "unfinished",
+                                         .group_id = "unfinished",
+                                         .queue_capacity = 100,
+                                         .unfinished_limit = 5};
+    struct requests *requests;
+    assert_ok(requests_start(&requests, &settings, &err));
+    struct request *taken[6];
+    for (int i = 0; i < 5; i++)
+        taken[i] = take(requests);
+    assert_null(requests_next(requests, 300));
+    assert_int_equal(requests_progress(requests).unfinished, 5);
+    assert_true(requests_progress(requests).paused);
+    requests_done(taken[4]); /* any of them makes room */
+    taken[4] = take(requests);
+    assert_int_equal(number_of(taken[4]), 5);
+    assert_null(requests_next(requests, 300));
+    for (int i = 0; i < 5; i++)
+        requests_done(taken[i]);
+    for (int i = 6; i < 20; i++)
+        requests_done(take(requests));
+    wait_for_committed(requests, 20);
+    struct requests_progress progress = requests_progress(requests);
+    assert_int_equal(progress.unfinished, 0);
+    assert_int_equal(progress.assigned, 1);
+    assert_int_equal(progress.lag, 0);
+    assert_true(progress.commits > 0 && progress.rebalances > 0);
+    requests_stop(requests);
+}
+
+static void in_transactions_a_request_is_ready_when_all_before_it_have_answers(void **state)
+{
+    (void)state;
+    struct error err;
+    assert_ok(broker_create_topic(local_broker, "ready", 1, &err));
+    send_numbers("ready", 0, 3);
+    struct requests_settings settings = {.kafka = local_settings(),
+                                         .topic = "ready",
+                                         .group_id = "ready",
+                                         .instance = "one",
+                                         .transactional = true,
+                                         .queue_capacity = 100};
+    struct requests *requests;
+    assert_ok(requests_start(&requests, &settings, &err));
+    struct request *taken[3];
+    enum request_standing standing[3];
+    for (int i = 0; i < 3; i++)
+        taken[i] = take(requests);
+    assert_true(requests_answered(taken[1]));
+    requests_standing(requests, taken, 3, standing);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(standing[i], REQUEST_WAITS);
+    assert_true(requests_answered(taken[0]));
+    requests_standing(requests, taken, 3, standing);
+    assert_int_equal(standing[0], REQUEST_READY);
+    assert_int_equal(standing[1], REQUEST_READY);
+    assert_int_equal(standing[2], REQUEST_WAITS);
+    requests_done(taken[0]);
+    requests_done(taken[1]);
+    requests_abandon(taken[2]);
+    assert_int_equal(requests_progress(requests).committed, 2);
+    usleep(300000);
+    requests_stop(requests);
+    assert_int_equal(local_committed("ready", "ready", 0), -1); /* that is the transaction's to do */
+}
+
 /* As after retention has taken what a group that was away for long had not read. */
 static void commit_beyond_the_log(const char *topic, int64_t offset)
 {
@@ -225,6 +297,8 @@ int main(void)
         cmocka_unit_test(a_full_queue_pauses_and_resumes_without_loss_or_repeats),
         cmocka_unit_test(after_pause_only_the_queue_is_left),
         cmocka_unit_test(what_another_member_took_over_is_not_committed_by_us),
+        cmocka_unit_test(no_more_is_taken_than_may_be_unfinished),
+        cmocka_unit_test(in_transactions_a_request_is_ready_when_all_before_it_have_answers),
         cmocka_unit_test(a_lost_committed_offset_ends_it_with_the_reason),
     };
     return cmocka_run_group_tests(tests, local_start, local_stop);
