@@ -246,7 +246,7 @@ static void fake_registry_start(struct fake_registry *fake, uint16_t port)
 }
 
 /* Whether the last call was this one. */
-static bool fake_registry_heard(struct fake_registry *fake, const char *call)
+static inline bool fake_registry_heard(struct fake_registry *fake, const char *call)
 {
     pthread_mutex_lock(&fake->lock);
     bool same = strcmp(fake->asked, call) == 0;
