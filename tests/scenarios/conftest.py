@@ -43,7 +43,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if {"real_world", "real_registry"} & set(item.fixturenames):
+        if {"shared_broker", "secured_broker", "real_registry"} & set(item.fixturenames):
             item.add_marker(pytest.mark.real_broker)
 
 
