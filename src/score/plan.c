@@ -254,6 +254,10 @@ static int tell_own_history(struct planning *planning, size_t *known, struct err
     const struct edge *edges = graph_user_edges(planning->graph, planning->user, &edge_count);
     size_t met = graph_edges_before(edges, edge_count, planning->request->timestamp_ms);
     size_t limit = history_limit(met, planning->settings->history_max);
+    if (planning->settings->evidence_only && met >= planning->settings->history_min) {
+        *known = met; /* each edge comes of an event: the store need not be asked */
+        return 0;
+    }
     if (tell_history(planning, planning->user, limit, &plan->user.history, &plan->user.history_count, known, err) != 0)
         return -1;
     if (*known == limit && *known < met)
@@ -269,17 +273,18 @@ static int plan_user(struct planning *planning, struct error *err)
         const struct attribute *profile;
         size_t profile_count;
         graph_user(planning->graph, planning->user, &profile, &profile_count);
-        if (copy_fields(planning->arena, profile, profile_count, &plan->user.profile, err) != 0 ||
-            tell_own_history(planning, &known, err) != 0)
+        if (tell_own_history(planning, &known, err) != 0 ||
+            (!planning->settings->evidence_only &&
+             copy_fields(planning->arena, profile, profile_count, &plan->user.profile, err) != 0))
             return -1;
-        plan->user.profile_count = profile_count;
+        plan->user.profile_count = plan->user.profile == NULL ? 0 : profile_count;
         graph_user_embedding(planning->graph, planning->user, planning->query);
     }
     if (known < planning->settings->history_min && planning->request->has_history &&
         tell_inline_history(planning, &known, err) != 0)
         return -1;
     plan->cold_user = known < planning->settings->history_min;
-    if (tell_similar_users(planning, err) != 0)
+    if (!planning->settings->evidence_only && tell_similar_users(planning, err) != 0)
         return -1;
     const struct evidence_user user = {planning->user, planning->query, planning->events, planning->event_count};
     return evidence_begin(&planning->evidence, planning->graph, &user, planning->request->timestamp_ms, planning->arena,
@@ -334,14 +339,21 @@ static int plan_candidate(struct planning *planning, const struct request_candid
     if (item != GRAPH_NONE) {
         const struct attribute *attributes;
         struct text stored;
-        graph_item(planning->graph, item, &stored, &attributes, &candidate->prompt.attribute_count);
+        size_t attribute_count;
+        graph_item(planning->graph, item, &stored, &attributes, &attribute_count);
         if (title.data == NULL)
             title = stored;
-        if (copy_fields(planning->arena, attributes, candidate->prompt.attribute_count, &candidate->prompt.attributes,
-                        err) != 0)
-            return -1;
+        if (!planning->settings->evidence_only) {
+            if (copy_fields(planning->arena, attributes, attribute_count, &candidate->prompt.attributes, err) != 0)
+                return -1;
+            candidate->prompt.attribute_count = attribute_count;
+        }
     }
     size_t voter_count = evidence_gather(planning->evidence, item, &candidate->evidence, voters);
+    if (planning->settings->evidence_only) {
+        candidate->prompt.title = text_of(title.data == NULL ? NULL : "");
+        return 0;
+    }
     candidate->prompt.ratings = (uint64_t)candidate->evidence.item_count;
     candidate->prompt.likes = (uint64_t)candidate->evidence.item_likes;
     candidate->prompt.recent = (uint64_t)candidate->evidence.recent_count;

@@ -25,6 +25,8 @@ struct plan_settings {
     size_t history_max;     /* events in the prompt, at most: the oldest leave it in steps */
     size_t history_min;     /* fewer: COLD_USER */
     uint64_t pseudonym_key; /* of other users' ids in explanations */
+    bool evidence_only;     /* neither prompt nor explanation will be made: nothing is copied for them. Of a title it is
+                               told only that it is there */
 };
 
 struct plan_candidate {

@@ -293,7 +293,9 @@ static bool is_shadowed(const struct scorer *scorer, const struct score_request 
 static int prepare(struct scorer *scorer, struct asking *asking, struct score_response *response, struct error *err)
 {
     int64_t start_ns = clock_monotonic_ns();
-    if (plan_request(scorer->graph, &scorer->plan, asking->request, asking->arena, &asking->plan, err) != 0 ||
+    struct plan_settings plan = scorer->plan;
+    plan.evidence_only = scorer->engine == NULL && !asking->explain;
+    if (plan_request(scorer->graph, &plan, asking->request, asking->arena, &asking->plan, err) != 0 ||
         ask_exit0(scorer, asking, err) != 0)
         return -1;
     double plan_ms = clock_since_ms(start_ns);

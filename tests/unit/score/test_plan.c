@@ -245,6 +245,53 @@ static void a_guest_without_a_history_is_compared_with_nobody(void **state)
     arena_free(&arena);
 }
 
+/* What answers without a model: the same evidence, and the same said of user and titles. */
+static void planning_for_the_evidence_alone_changes_nothing_of_it(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err;
+    const struct item titled = {.item_id = text_of("3"), .title = text_of("film 3")};
+    check(graph_put_item(fixture->graph, &titled, &err), &err);
+    for (int u = 0; u < 12; u++)
+        for (int n = u % 3; n < 8; n += 1 + u % 4) {
+            char user[16], item[16];
+            snprintf(user, sizeof user, "u%d", u);
+            snprintf(item, sizeof item, "%d", n);
+            rate(fixture, user, item, 100 + n + u, (u + n) % 3 == 0 ? 2 : 5);
+        }
+    commit(fixture);
+    struct request_candidate candidates[] = {
+        {.item_id = text_of("3")}, {.item_id = text_of("4")}, {.item_id = text_of("7")}, {.item_id = text_of("no")}};
+    candidates[2].title = text_of("told here");
+    size_t cold = 0;
+    for (int u = 0; u < 13; u++) { /* the last one is unknown */
+        char user[16];
+        struct arena arena;
+        struct plan plans[2];
+        snprintf(user, sizeof user, "u%d", u);
+        const struct score_request request = {
+            .user_id = text_of(user), .timestamp_ms = 108, .candidates = candidates, .candidate_count = 4};
+        arena_init(&arena, 0);
+        for (int p = 0; p < 2; p++) {
+            const struct plan_settings settings = {.similar_mode = SIMILAR_CANDIDATE,
+                                                   .similar_users = 4,
+                                                   .history_max = 15,
+                                                   .history_min = 3,
+                                                   .evidence_only = p == 1};
+            check(plan_request(fixture->graph, &settings, &request, &arena, &plans[p], &err), &err);
+        }
+        assert_int_equal(plans[0].cold_user, plans[1].cold_user);
+        cold += plans[0].cold_user;
+        for (size_t c = 0; c < 4; c++) {
+            const struct plan_candidate *whole = &plans[0].candidates[c], *alone = &plans[1].candidates[c];
+            assert_memory_equal(&whole->evidence, &alone->evidence, sizeof whole->evidence);
+            assert_int_equal(whole->prompt.title.data == NULL, alone->prompt.title.data == NULL);
+        }
+        arena_free(&arena);
+    }
+    assert_in_range(cold, 2, 11);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +305,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_guest_with_a_history_gets_the_evidence_of_a_user_with_these_edges,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_guest_without_a_history_is_compared_with_nobody, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(planning_for_the_evidence_alone_changes_nothing_of_it, fixture_setup,
                                         fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
