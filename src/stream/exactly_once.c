@@ -11,7 +11,7 @@
 #include "stream/transaction.h"
 
 enum {
-    STEP_MS = 500,         /* how soon a stop is seen while the broker is waited for */
+    STEP_MS = 2000,        /* how soon a stop is seen while the broker is waited for */
     AGAIN_MS = 100,        /* between a failed transaction and the next */
     COMMITTED_MS = 5000,   /* asking for the group's offsets */
     REPEAT_LOG_MS = 10000, /* the same trouble is logged no more often */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 enum {
+    FORCED_MAX = 4,
     POLL_MS = 20,             /* the longest the poll thread sleeps: how soon it sees a rebalance, stop and answers */
     FULL_POLL_MS = 2,         /* the same while the queue is full: how soon it sees room */
     COMMITTED_MS = 5000,      /* what an assignment waits for the group's offsets, … */
@@ -273,8 +274,28 @@ static int subscribe(struct requests *requests, struct error *err)
     return 0;
 }
 
+/* What must be so, in forced[FORCED_MAX]; returns how many. */
+static size_t force(const struct requests_settings *settings, struct property *forced)
+{
+    size_t count = 0;
+    forced[count++] = (struct property){"enable.auto.commit", "false"};
+    forced[count++] = (struct property){"enable.auto.offset.store", "false"};
+    if (settings->transactional) /* committed offsets, too, are asked for as this says */
+        forced[count++] = (struct property){"isolation.level", "read_committed"};
+    /* A user's own name for the member is as good. */
+    if (settings->instance != NULL && kafka_property_value(&settings->kafka, "group.instance.id") == NULL)
+        forced[count++] = (struct property){"group.instance.id", settings->instance};
+    return count;
+}
+
 static int open_client(struct requests *requests, const struct requests_settings *settings, struct error *err)
 {
+    struct property forced[FORCED_MAX];
+    size_t forced_count = force(settings, forced);
+    if (settings->transactional && settings->instance == NULL &&
+        kafka_property_value(&settings->kafka, "group.instance.id") == NULL)
+        return error_set(err, ERROR_FATAL, "requests from %.100s: transactions need a group.instance.id",
+                         settings->topic);
     const char *reset = kafka_property_value(&settings->kafka, "auto.offset.reset");
     requests->reset_is_error = reset == NULL || strcmp(reset, "error") == 0;
     const struct property defaults[] = {
@@ -285,14 +306,6 @@ static int open_client(struct requests *requests, const struct requests_settings
         {"queued.min.messages", "1000"},
         {"queued.max.messages.kbytes", "8192"},
     };
-    /* The last two as far as they are asked for. Committed offsets are asked for as isolation.level says. */
-    struct property forced[4] = {{"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}};
-    size_t forced_count = 2;
-    if (settings->transactional)
-        forced[forced_count++] = (struct property){"isolation.level", "read_committed"};
-    /* A user's own name for the member is as good. */
-    if (settings->instance != NULL && kafka_property_value(&settings->kafka, "group.instance.id") == NULL)
-        forced[forced_count++] = (struct property){"group.instance.id", settings->instance};
     struct kafka_settings own = settings->kafka;
     struct property *properties = kafka_properties_over(defaults, sizeof defaults / sizeof *defaults, &settings->kafka,
                                                         NULL, 0, &own.property_count);

@@ -10,7 +10,9 @@
  * costs nothing, while in librdkafka 2.0.2 a resumed partition may stay silent for a second and loses what it had
  * fetched.
  *
- * Transactional: offsets are committed by the transactions that hold the answers (delivery.h), never by us.
+ * Transactional: offsets are committed by the transactions that hold the answers (delivery.h), never by us. Needs an
+ * instance: of a static member the broker refuses offsets after it has lost its place, whatever it believes itself;
+ * those of a dynamic one that has just learnt so would pass unchecked.
  *
  * A member with an `instance` is a static one (KIP-345): killed or stopped, it keeps its partitions until
  * session.timeout.ms is over, and a restart within that time is no rebalance.

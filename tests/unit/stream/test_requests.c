@@ -232,10 +232,12 @@ static void in_transactions_a_request_is_ready_when_all_before_it_have_answers(v
     struct requests_settings settings = {.kafka = local_settings(),
                                          .topic = "ready",
                                          .group_id = "ready",
-                                         .instance = "one",
                                          .transactional = true,
                                          .queue_capacity = 100};
     struct requests *requests;
+    assert_int_equal(requests_start(&requests, &settings, &err), -1); /* who loses its place must be known by name */
+    assert_non_null(strstr(err.message, "group.instance.id"));
+    settings.instance = "one";
     assert_ok(requests_start(&requests, &settings, &err));
     struct request *taken[3];
     enum request_standing standing[3];
