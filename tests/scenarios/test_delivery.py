@@ -1,6 +1,7 @@
 """How often a request is answered, whatever dies meanwhile. The answers are counted by answers.py, a process of its own.
 
-Workers answer without a model (engine.backend none): what is tried here is the way of requests and answers."""
+Workers answer without a model (engine.backend none), but in one test: what is tried here is the way of requests and
+answers. The short run tries exactly once; the full one more requests, more kills, and at least once as well."""
 
 import itertools
 import json
@@ -16,12 +17,13 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import ConfigResource, AlterConfigOpType, ConfigEntry
 
-from conftest import EARLY, FULL, SLOWDOWN, interaction, wait_for
+from conftest import CACHE, EARLY, FULL, SLOWDOWN, TINY_MODEL, interaction, wait_for
 
 VERIFIER = pathlib.Path(__file__).with_name("answers.py")
 ITEMS = ("1", "2", "3")
 USERS = 50
 BOTH = pytest.mark.parametrize("delivery", ("exactly_once", "at_least_once"))
+EITHER = pytest.mark.parametrize("delivery", ("exactly_once", pytest.param("at_least_once", marks=pytest.mark.full)))
 
 
 def fill(world, schemas):
@@ -74,12 +76,14 @@ class Fleet:
 
     def __init__(self, world, delivery, *sets, session_ms=6000):
         self.world, self.workers = world, {}
+        self.model = TINY_MODEL
         self.sets = (f"delivery={delivery}", "engine.backend=none", "score.drain_ms=20000", "http.listen=",
                      f"kafka.session.timeout.ms={session_ms}", "kafka.heartbeat.interval.ms=500", *sets)
 
     def start(self, number, *sets):
         self.workers[number] = self.world.worker(
-            *self.sets, f"state.dir={self.world.directory / f'state-{number}'}", f"instance_id=worker-{number}", *sets)
+            *self.sets, f"state.dir={self.world.directory / f'state-{number}'}", f"instance_id=worker-{number}", *sets,
+            model=self.model)
 
     def ready(self):
         for worker in self.workers.values():
@@ -162,7 +166,7 @@ def log_count(world, phrase):
     return sum(world.log(process).count(phrase) for process in world.processes)
 
 
-@BOTH
+@EITHER
 def test_workers_killed_in_rotation(real_world, schemas, delivery):
     count, kills = (60_000, 10) if FULL else (9_000, 3)
     fill(real_world, schemas)
@@ -183,7 +187,27 @@ def test_workers_killed_in_rotation(real_world, schemas, delivery):
     judge(real_world, delivery, count, kills=kills)
 
 
-@BOTH
+def test_the_real_engine_answers_once_though_it_is_killed(real_world, schemas):
+    count = 200
+    fill(real_world, schemas)
+    fleet = Fleet(real_world, "exactly_once", "engine.backend=cpu", "exit.layers=5,10,15,20,25,30", "transaction.ms=20")
+    fleet.model = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    fleet.start(0)
+    fleet.ready()
+    requests = Requests(real_world, schemas, count, rate=1000)
+    requests.start()
+    requests.finish()
+    wait_for("a part of the answers", lambda: uncommitted(real_world) < count - 20, 120)
+    fleet.kill(0)
+    left = uncommitted(real_world)
+    fleet.start(0)
+    all_committed(real_world, fleet, 300)
+    fleet.stop_all()
+    found = judge(real_world, "exactly_once", count, left_at_the_kill=left)
+    assert left > 0 and found["statuses"] == {"OK": count}
+
+
+@EITHER
 def test_the_broker_is_killed(real_world, schemas, delivery):
     count, kills = (20_000, 5) if FULL else (6_000, 1)
     fill(real_world, schemas)
@@ -204,7 +228,7 @@ def test_the_broker_is_killed(real_world, schemas, delivery):
     judge(real_world, delivery, count, broker_kills=kills)
 
 
-@BOTH
+@EITHER
 def test_a_rolling_restart_is_no_rebalance_and_repeats_nothing(real_world, schemas, delivery):
     count, rounds = (30_000, 4) if FULL else (8_000, 1)
     fill(real_world, schemas)
@@ -237,7 +261,7 @@ def settled(world, members):
     return before >= members and log_count(world, "partitions assigned") == before
 
 
-@BOTH
+@EITHER
 def test_a_worker_joins_or_leaves_every_three_seconds(real_world, schemas, delivery):
     count, changes = (30_000, 10) if FULL else (9_000, 3)
     fill(real_world, schemas)
@@ -260,7 +284,7 @@ def test_a_worker_joins_or_leaves_every_three_seconds(real_world, schemas, deliv
     judge(real_world, delivery, count, joins_and_leaves=changes)
 
 
-@BOTH
+@EITHER
 def test_a_full_producer_queue_loses_nothing(real_world, schemas, delivery):
     count = 5_000
     fill(real_world, schemas)
@@ -299,9 +323,9 @@ def anonymous_mib(process):
     raise AssertionError("no RssAnon")
 
 
-@BOTH
+@EITHER
 def test_a_flood_of_poison_costs_no_memory_and_no_answer(real_world, schemas, delivery):
-    count = 1_000_000 if FULL else 30_000
+    count = 1_000_000 if FULL else 10_000
     good = count // 1000
     fill(real_world, schemas)
     fleet = Fleet(real_world, delivery, "ingest.message_limit=2048", "log.level=error")
