@@ -88,7 +88,8 @@ bool config_flag(const struct config *config, const char *name);
  * The value's place among the option's choices. The table lists them in the order of the enumerations they are for:
  * exit.rule as enum exit_rule_kind and `auto` behind them, graph.similar as enum similar_mode, graph.edges as enum
  * graph_edges, graph.base as enum graph_base, graph.result as enum embedding_result, registry.subject as enum
- * registry_subject, log.level as enum log_level, log.format as enum log_format; engine.backend: cpu 0, none 1.
+ * registry_subject, state.on_gap as enum gap_policy, log.level as enum log_level, log.format as enum log_format;
+ * engine.backend: cpu 0, none 1.
  */
 size_t config_choice(const struct config *config, const char *name);
 

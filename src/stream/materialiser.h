@@ -82,7 +82,7 @@ struct materialiser_progress {
 };
 
 /*
- * Waits in its thread for topics that are not there yet; users may be missing, and is looked for again every 30 s, as
+ * Waits in its thread for topics that are not there yet; users may be missing, and is looked for again every 10 s, as
  * are new partitions. The strings in `settings` must outlive the materialiser. -1: a Kafka property is wrong.
  */
 int materialiser_start(struct materialiser **materialiser, const struct materialiser_settings *settings,

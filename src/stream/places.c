@@ -229,7 +229,7 @@ int places_check(struct places *places, struct source *source, const rd_kafka_me
                  struct error *err)
 {
     struct partition *partition = &source->partitions[message->partition];
-    bool before = message->offset == partition->next - 1 && !partition->checked;
+    bool before = message->offset == partition->next - 1 && !partition->checked && partition->mark != 0;
     *next = message->offset >= partition->next; /* else it is in the store already */
     partition->checked = true;
     if (!before || mark_of(message) == partition->mark)

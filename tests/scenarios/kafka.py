@@ -120,10 +120,6 @@ class Broker(java.Server):
             self.delete_topics(*names)
         self.create_topics(topics)
 
-    def restart(self):
-        self.stop()
-        self.start()
-
     @functools.cached_property
     def admin(self):
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})

@@ -43,10 +43,6 @@ class Registry(java.Server):
     def ready(self, log):
         return java.answers(f"{self.url}/subjects")
 
-    def restart(self):
-        self.stop()
-        self.start()
-
 
 if __name__ == "__main__":
     print(app())

@@ -10,7 +10,7 @@ from conftest import SLOWDOWN, interaction, wait_for
 from state import edges_of, events_of, expected_edges, graph_of, produce
 
 
-@pytest.fixture(params=["world", pytest.param("real_world", marks=pytest.mark.real_broker)])
+@pytest.fixture(params=["world", pytest.param("real_world", marks=[pytest.mark.real_broker, pytest.mark.full])])
 def any_world(request):
     return request.getfixturevalue(request.param)
 
