@@ -93,8 +93,8 @@ int codec_add_schema(struct codec *codec, const struct message_type *type, struc
  * Fills *message (type->size bytes) from `size` bytes. Texts point into `bytes`, or with lists into
  * `arena`; what a default of ours gave belongs to the codec.
  * On -1 with ERROR_BAD_INPUT, *class says which dead letter it is; *message is then undefined. ERROR_RETRY: the schema
- * is still being asked for (a healthy registry is waited for, 50 ms at most, in the call); nothing is wrong with the
- * message, come back with the very same one.
+ * is still being asked for (the first message of a schema waits for it, 50 ms at most, in the call); nothing is wrong
+ * with the message, come back with the very same one.
  */
 int codec_decode(const struct codec *codec, const struct message_type *type, const uint8_t *bytes, size_t size,
                  void *message, struct arena *arena, enum dead_letter_class *class, struct error *err);

@@ -121,16 +121,28 @@ static void limit_texts(struct registry *registry, const struct question *keep)
     }
 }
 
-/* Who asks says so, and gets an unknown id asked for once more when its time has come. */
-static void want(struct registry *registry, struct question *question, int64_t now)
+/* Who asks says so, and gets what was refused asked for once more when its time has come: true then. */
+static bool want(struct registry *registry, struct question *question, int64_t now)
 {
-    question->wanted_ns = now;
-    if (question->progress == REFUSED && now - question->refused_ns >= registry->unknown_ms * MS) {
+    bool once_more = question->progress == REFUSED && now - question->refused_ns >= registry->unknown_ms * MS;
+    if (once_more) {
         free(question->text);
-        *question = (struct question){.progress = ASKED, .wanted_ns = now};
+        *question = (struct question){.progress = ASKED};
     }
+    question->wanted_ns = now;
     if (question->progress == ASKED)
         pthread_cond_signal(&registry->asked);
+    return once_more;
+}
+
+static struct question *want_id(struct registry *registry, uint32_t id, int64_t now, bool *first)
+{
+    struct question *question = find_id(registry, id);
+    *first = question == NULL;
+    if (question == NULL)
+        question = add_id(registry, id);
+    *first |= want(registry, question, now);
+    return question;
 }
 
 /* Whether it is worth the caller's while to wait: for a registry that answers, until `deadline`. */
@@ -158,13 +170,10 @@ int registry_schema(struct registry *registry, uint32_t id, int wait_ms, struct 
 {
     int64_t now = clock_monotonic_ns(), deadline = now + wait_ms * MS;
     pthread_mutex_lock(&registry->lock);
-    struct question *question;
-    do { /* while we wait the ring may turn */
-        question = find_id(registry, id);
-        if (question == NULL)
-            question = add_id(registry, id);
-        want(registry, question, now);
-    } while (wait_for_answer(registry, question, deadline));
+    bool first, again;
+    struct question *question = want_id(registry, id, now, &first);
+    while (first && wait_for_answer(registry, question, deadline))
+        question = want_id(registry, id, now, &again); /* while we waited the ring may have turned */
     int result;
     if (question->progress == KNOWN) {
         buffer_append_string(schema, question->text);

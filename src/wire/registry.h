@@ -67,15 +67,16 @@ int registry_create(struct registry **registry, const struct registry_settings *
 void registry_destroy(struct registry *registry);
 
 /*
- * Appends the text of schema `id`. Waits at most `wait_ms` for an answer, and not at all while the registry cannot be
- * asked: ERROR_RETRY then, ask again later. ERROR_BAD_INPUT: there is no such schema, or none for us.
+ * Appends the text of schema `id`. The first to ask for it waits, at most `wait_ms`, and not while the registry cannot
+ * be asked; who finds it asked for already does not wait. ERROR_RETRY: no answer yet, come back later. ERROR_BAD_INPUT:
+ * there is no such schema, or none for us.
  */
 int registry_schema(struct registry *registry, uint32_t id, int wait_ms, struct buffer *schema, struct error *err);
 
 /*
- * The id of our schema of `type`, one of messages.h's five, for messages in `topic`; waits at most `wait_ms`, and
- * ERROR_RETRY means as above. ERROR_BAD_INPUT: the subject does not have it and it may not be registered, or the
- * registry does not take it.
+ * The id of our schema of `type`, one of messages.h's five, for messages in `topic`; waits at most `wait_ms`, and not
+ * while the registry cannot be asked: ERROR_RETRY as above. ERROR_BAD_INPUT: the subject does not have it and it may
+ * not be registered, or the registry does not take it.
  */
 int registry_schema_id(struct registry *registry, const struct message_type *type, const char *topic, int wait_ms,
                        uint32_t *id, struct error *err);

@@ -7,7 +7,7 @@
 #include "wire/fake_registry.h"
 #include "wire/registry.h"
 
-enum { PATIENCE_MS = 10000, SHORT_MS = 300, HEADER = 5, THREADS = 4 };
+enum { PATIENCE_MS = 30000, HEADER = 5, THREADS = 4 };
 
 struct framing {
     struct fake_registry fake;
@@ -34,8 +34,8 @@ static int begin(void **state)
     pthread_mutex_init(&framing->fake.lock, NULL);
     fake_registry_start(&framing->fake, 0);
     const struct registry_settings settings = {.url = framing->fake.url,
-                                               .connect_timeout_ms = SHORT_MS,
-                                               .timeout_ms = SHORT_MS,
+                                               .connect_timeout_ms = PATIENCE_MS,
+                                               .timeout_ms = PATIENCE_MS,
                                                .unknown_ms = 60000,
                                                .may_register = true};
     arena_init(&framing->arena, 1u << 20);

@@ -5,7 +5,7 @@
 #include "wire/registry.h"
 
 #define NEVER_FORGET INT64_C(3600000)
-enum { PATIENCE_MS = 10000, SHORT_MS = 300 };
+enum { PATIENCE_MS = 30000, SHORT_MS = 300 };
 
 struct asking {
     struct fake_registry fake;
@@ -22,8 +22,8 @@ static int begin(void **state)
     pthread_mutex_init(&asking->fake.lock, NULL);
     fake_registry_start(&asking->fake, 0);
     asking->settings = (struct registry_settings){.url = asking->fake.url,
-                                                  .connect_timeout_ms = SHORT_MS,
-                                                  .timeout_ms = SHORT_MS,
+                                                  .connect_timeout_ms = PATIENCE_MS,
+                                                  .timeout_ms = PATIENCE_MS,
                                                   .unknown_ms = NEVER_FORGET,
                                                   .may_register = true};
     *state = asking;
@@ -124,7 +124,6 @@ static void what_is_no_answer_of_a_registry_refuses_nothing(void **state)
         const char *words;
     } cases[] = {
         {SERVER_ERROR, "HTTP 500: the store is gone"},
-        {SLOW, "imed out"},
         {HUGE_HTML, "HTTP 200 without a registry's answer"},
         {LOOP, "redirected more than 3 times"},
         {NO_JSON, "HTTP 200 without a registry's answer"},
@@ -145,6 +144,19 @@ static void what_is_no_answer_of_a_registry_refuses_nothing(void **state)
         atomic_store(&asking->fake.trouble, FINE);
         assert_ok(asking, ask_on(asking, id));
     }
+}
+
+static void a_registry_that_is_too_slow_cannot_be_asked(void **state)
+{
+    struct asking *asking = *state;
+    asking->settings.timeout_ms = SHORT_MS;
+    open_registry(asking);
+    atomic_store(&asking->fake.trouble, SLOW);
+    assert_int_equal(ask(asking, 7), -1);
+    assert_int_equal(asking->err.kind, ERROR_RETRY);
+    assert_says(asking, "imed out");
+    atomic_store(&asking->fake.trouble, FINE);
+    assert_ok(asking, ask_on(asking, 7));
 }
 
 static void while_it_cannot_be_asked_nobody_waits(void **state)
@@ -352,6 +364,7 @@ int main(void)
         WITH_REGISTRY(an_unknown_id_may_be_there_later),
         WITH_REGISTRY(ids_beyond_the_limit_push_out_the_oldest),
         WITH_REGISTRY(what_is_no_answer_of_a_registry_refuses_nothing),
+        WITH_REGISTRY(a_registry_that_is_too_slow_cannot_be_asked),
         WITH_REGISTRY(while_it_cannot_be_asked_nobody_waits),
         WITH_REGISTRY(a_registry_that_is_down_is_not_stormed),
         WITH_REGISTRY(schemas_of_another_kind_are_refused_by_name),
