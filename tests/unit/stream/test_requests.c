@@ -229,11 +229,8 @@ static void in_transactions_a_request_is_ready_when_all_before_it_have_answers(v
     struct error err;
     assert_ok(broker_create_topic(local_broker, "ready", 1, &err));
     send_numbers("ready", 0, 3);
-    struct requests_settings settings = {.kafka = local_settings(),
-                                         .topic = "ready",
-                                         .group_id = "ready",
-                                         .transactional = true,
-                                         .queue_capacity = 100};
+    struct requests_settings settings = {
+        .kafka = local_settings(), .topic = "ready", .group_id = "ready", .transactional = true, .queue_capacity = 100};
     struct requests *requests;
     assert_int_equal(requests_start(&requests, &settings, &err), -1); /* who loses its place must be known by name */
     assert_non_null(strstr(err.message, "group.instance.id"));
