@@ -45,6 +45,7 @@ cat <<END
   registry     http://localhost:$REGISTRY_PORT/apis/ccompat/v7/subjects
   Kafka        localhost:$KAFKA_PORT
 
+  in docker/
   answers      docker compose exec worker headrace consume scores --limit 3
   more         docker compose run --rm -e REQUESTS=1000 -e RATE=5 loader
   your file    docker compose run --rm -v "\$PWD:/data:ro" loader /data/ratings.csv --map item_id=movie --time-unit s
