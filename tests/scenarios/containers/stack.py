@@ -22,6 +22,9 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
 STORE = maven.CACHE / "containers"
 RUN = pathlib.Path("/run/headrace-containers")  # podman remembers it, so it is the same every time
+PODMAN = ("podman", "--root", STORE / "storage", "--runroot", RUN / "root", "--tmpdir", RUN / "tmp",
+          "--network-config-dir", STORE / "networks")
+PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"  # iptables lies there
 TOOLS = ("podman", "runc", "conmon", "docker-compose", "mmdebstrap", "iptables")
 PACKAGES = "podman runc netavark aardvark-dns iptables mmdebstrap docker-compose"
 KAFKA_TOOLS = {f"kafka-tools-{kafka.VERSION}.jar": "3e6844711c3f5c9148f76ac96dfbf1de0aeeba11249e142e084b6de68e0ed05e"}
@@ -35,7 +38,7 @@ def missing():
     """Why no container can run here; empty: nothing speaks against it."""
     if os.geteuid() != 0:
         return "containers are started as root here"
-    lacking = [tool for tool in TOOLS if shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None]
+    lacking = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
     return f"{', '.join(lacking)} missing: apt-get install {PACKAGES}" if lacking else ""
 
 
@@ -55,7 +58,7 @@ class Stack:
         self.directory = directory
         self.project = "headrace-test"
         self.ports = {name: java.free_port() for name in ("KAFKA_PORT", "REGISTRY_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
-        self.environment = {**os.environ, **IMAGES, "CONTAINERS_CONF": str(HERE / "containers.conf"),
+        self.environment = {**os.environ, **IMAGES, "PATH": PATH, "CONTAINERS_CONF": str(HERE / "containers.conf"),
                             "DOCKER_HOST": f"unix://{directory}/podman.sock", "COMPOSE_PROJECT_NAME": self.project,
                             "HEADRACE_FILES": str(maven.CACHE), "COMPOSE_HTTP_TIMEOUT": "600",
                             **{name: str(port) for name, port in self.ports.items()}, **variables}
@@ -65,16 +68,15 @@ class Stack:
         self.service = None
         self.closing = threading.Event()
 
-    def podman(self, *arguments, check=True, **options):
-        command = ["podman", "--root", STORE / "storage", "--runroot", RUN / "root", "--tmpdir", RUN / "tmp",
-                   "--network-config-dir", STORE / "networks", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, **options)
+    def podman(self, *arguments, check=True):
+        command = [*PODMAN, *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=1800)
         assert not check or done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done
 
     def compose(self, *arguments, check=True):
-        command = ["docker-compose", "--no-ansi", "-f", ROOT / "docker/compose.yaml", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        command = ["docker-compose", "--ansi", "never", "-f", ROOT / "docker/compose.yaml", *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=1800)
         assert not check or done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout
 
@@ -109,11 +111,10 @@ class Stack:
     def open(self):
         """The Docker interface for docker-compose, and somebody to run the health checks, which systemd does elsewhere."""
         RUN.mkdir(parents=True, exist_ok=True)
-        self.service = subprocess.Popen(
-            ["podman", "--root", STORE / "storage", "--runroot", RUN / "root", "--tmpdir", RUN / "tmp",
-             "--network-config-dir", STORE / "networks", "system", "service", "--time", "0",
-             self.environment["DOCKER_HOST"]], env=self.environment, stdout=subprocess.DEVNULL,
-            stderr=open(self.directory / "podman.log", "w"), preexec_fn=java.die_with_parent)
+        with open(self.directory / "podman.log", "w") as log:
+            self.service = subprocess.Popen([*PODMAN, "system", "service", "--time", "0", self.environment["DOCKER_HOST"]],
+                                            env=self.environment, stdout=subprocess.DEVNULL, stderr=log,
+                                            preexec_fn=java.die_with_parent)
         while not (self.directory / "podman.sock").exists():
             assert self.service.poll() is None, (self.directory / "podman.log").read_text()
             time.sleep(0.05)
@@ -128,7 +129,7 @@ class Stack:
 
     def containers(self, service=None):
         label = [] if service is None else ["--filter", f"label=com.docker.compose.service={service}"]
-        return json.loads(self.podman("ps", "--all", "--format", "json", *label).stdout or "[]")
+        return json.loads(self.podman("ps", "--all", "--format", "json", *label, check=False).stdout or "[]")
 
     def down(self):
         self.compose("down", "--volumes", "--timeout", "30")
