@@ -10,7 +10,7 @@
 
 enum {
     REQUEST_MEMORY = 256 << 20, /* bytes one request may take while it is answered */
-    KEPT_MEMORY = 256 << 10,    /* of them, what is kept for the next one */
+    KEPT_MEMORY = 64 << 10,     /* of them, what is kept for the next one */
     TAKE_MS = 50,               /* the longest that the thread sleeps: how soon it sees that it must stop */
     ASIDE_MS = 100,             /* between two attempts on what was put aside */
     LOOK_MS = 50,               /* between two looks at how much waits */
@@ -77,6 +77,8 @@ void intake_give_back(struct intake *intake, struct job *job)
 {
     if (job->arena.used > KEPT_MEMORY)
         arena_free(&job->arena);
+    else
+        arena_reset(&job->arena); /* not all jobs are in use all the time: they hold no more than a block */
     push_free(intake, job);
 }
 
@@ -175,6 +177,11 @@ static void take_in(struct intake *intake, struct job *job)
     double queue_ms = clock_since_ms(job->request->arrived_ns);
     *batch = (struct batch_job){.arrived_ns = job->request->arrived_ns, .deadline_ns = INT64_MAX};
     job->dead = false;
+    batch->left = !requests_ours(job->request);
+    if (batch->left) {
+        batcher_put(intake->batcher, batch);
+        return;
+    }
     bool refused = is_overloaded(intake);
     struct error *err = &job->reason;
     int result = decode(intake, job, err);

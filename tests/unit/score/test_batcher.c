@@ -6,7 +6,11 @@
 #include "score/batcher.h"
 #include "score/scene.h"
 
-enum { REQUESTS = HEADRACE_SLOWDOWN > 1 ? 24 : 60, LONG = HEADRACE_SLOWDOWN > 1 ? 50 : 150, TAKE_MS = 60000 };
+enum {
+    REQUESTS = HEADRACE_SLOWDOWN > 1 ? 24 : 60,
+    LONG = HEADRACE_SLOWDOWN > 1 ? 50 : 150,
+    TAKE_MS = 60000 * HEADRACE_SLOWDOWN
+};
 
 static const struct exit_rule some_leave = {.kind = EXIT_RULE_LOG_ODDS, .window = 2, .threshold = 0.5f};
 static const struct exit_rule everybody_stays = {.kind = EXIT_RULE_FULL};
