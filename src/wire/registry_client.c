@@ -278,7 +278,10 @@ int registry_client_schema(struct registry_client *client, uint32_t id, struct b
     return 0;
 }
 
-/* {"schema": "…"} to /subjects/SUBJECT`behind`. */
+/*
+ * {"schema": "…"} to /subjects/SUBJECT`behind`. Normalised: the same schema with other white space is the same schema
+ * to every registry (Apicurio would otherwise go by the very text).
+ */
 static int post_schema(struct registry_client *client, const char *subject, const char *behind, const char *schema,
                        uint32_t *id, struct error *err)
 {
@@ -288,7 +291,7 @@ static int post_schema(struct registry_client *client, const char *subject, cons
     char *escaped = curl_easy_escape(client->curl, subject, 0);
     int result = escaped == NULL ? error_set(err, ERROR_FATAL, "out of memory") : 0;
     if (result == 0) {
-        snprintf(path, sizeof path, "/subjects/%s%s", escaped, behind);
+        snprintf(path, sizeof path, "/subjects/%s%s?normalize=true", escaped, behind);
         buffer_append_string(&json, "{\"schema\":");
         buffer_append_json(&json, text_of(schema));
         buffer_append_byte(&json, '}');

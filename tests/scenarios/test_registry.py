@@ -262,8 +262,11 @@ def test_tls_and_basic_authentication(world, schemas_server, certificates):
     gate = Gate(schemas_server.url, password=f"worker:{PASSWORD}", certificate=certificates)
     file = world.directory / "registry.yaml"
 
+    # There already, written otherwise: it is found, and need not be registered.
+    Writer(schemas_server.url, "items-value", ours("Item"))
+
     def produce(password=PASSWORD, ca="ca.pem"):
-        file.write_text(f"registry:\n  url: {gate.url}\n  user: worker\n  password: {password}\n  ca_file: {certificates / ca}\n"
+        file.write_text(f"registry:\n  url: {gate.url}\n  user: worker\n  password: {password}\n  register: false\n  ca_file: {certificates / ca}\n"
                         f"kafka: {{bootstrap.servers: {world.address}}}\nroles: [ingest]\nstate: {{dir: {world.directory / 'state'}}}\n")
         made = world.start("produce", "--config", str(file), "--type", "item", "--format", "json",
                            str(world.directory / "items.json"))

@@ -200,12 +200,15 @@ static enum MHD_Result take_call(void *context, struct MHD_Connection *connectio
 {
     (void)version;
     struct fake_registry *fake = context;
+    const char *query = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "normalize");
+    char whole[400];
+    snprintf(whole, sizeof whole, "%s%s%s", path, query != NULL ? "?normalize=" : "", query != NULL ? query : "");
     bool is_begin = *seen == NULL, is_end = !is_begin && *size == 0;
     pthread_mutex_lock(&fake->lock);
     if (is_begin)
         buffer_clear(&fake->posted);
     buffer_append(&fake->posted, data, is_begin ? 0 : *size);
-    snprintf(fake->asked, sizeof fake->asked, "%s %s", method, path);
+    snprintf(fake->asked, sizeof fake->asked, "%s %s", method, whole);
     pthread_mutex_unlock(&fake->lock);
     if (!is_end) {
         *seen = fake;
@@ -220,7 +223,7 @@ static enum MHD_Result take_call(void *context, struct MHD_Connection *connectio
         trouble = DENIED;
     if (trouble == MOVED && strncmp(path, "/moved", 6) != 0) {
         char moved[600];
-        snprintf(moved, sizeof moved, "/moved%s", path);
+        snprintf(moved, sizeof moved, "/moved%s", whole);
         return redirect(connection, fake->url, moved);
     }
     if (trouble != FINE && trouble != SLOW && trouble != MOVED)

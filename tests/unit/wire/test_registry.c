@@ -239,7 +239,7 @@ static void redirects_are_followed_on_the_same_host_only(void **state)
     assert_true(fake_registry_heard(&asking->fake, "GET /moved/schemas/ids/7"));
     uint32_t id = 0;
     assert_ok(asking, registry_schema_id(asking->registry, &item_type, "items", PATIENCE_MS, &id, &asking->err));
-    assert_true(fake_registry_heard(&asking->fake, "POST /moved/subjects/items-value/versions"));
+    assert_true(fake_registry_heard(&asking->fake, "POST /moved/subjects/items-value/versions?normalize=true"));
     strcpy(asking->fake.elsewhere, other.url);
     atomic_store(&asking->fake.trouble, ELSEWHERE);
     assert_int_equal(ask(asking, 10), -1);
@@ -258,7 +258,7 @@ static void what_we_write_is_found_or_registered(void **state)
     assert_ok(asking,
               registry_schema_id(asking->registry, &score_response_type, "scores", PATIENCE_MS, &id, &asking->err));
     assert_int_equal(id, 11);
-    assert_true(fake_registry_heard(&asking->fake, "POST /subjects/scores-value/versions"));
+    assert_true(fake_registry_heard(&asking->fake, "POST /subjects/scores-value/versions?normalize=true"));
     assert_int_equal(calls(asking), 2);
     struct buffer body = {0};
     buffer_append_string(&body, "{\"schema\":");
@@ -284,7 +284,7 @@ static void nothing_is_registered_where_that_is_off(void **state)
     assert_int_equal(asking->err.kind, ERROR_BAD_INPUT);
     assert_says(asking, "registry.register is off");
     assert_says(asking, "headrace.Item");
-    assert_true(fake_registry_heard(&asking->fake, "POST /subjects/headrace.Item"));
+    assert_true(fake_registry_heard(&asking->fake, "POST /subjects/headrace.Item?normalize=true"));
     assert_false(atomic_load(&asking->fake.registered));
 }
 
