@@ -2,12 +2,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "cmd/setup.h"
 #include "stream/kafka.h"
 
-enum { ANSWER_MS = 10000 };
+enum { ANSWER_MS = 10000, COORDINATOR_MS = 30000, PAUSE_MS = 100 };
 
 static int create_client(struct dead_topics *topics, const struct config *config,
                          void (*rebalanced)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *,
@@ -177,15 +179,34 @@ static void set_places(struct dead_partition *partition, const rd_kafka_topic_pa
     partition->next = least > partition->low ? least : partition->low;
 }
 
+/* A group's first question makes a broker create what groups are kept in: it answers that it does not know, yet. */
+static bool worth_asking_again(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_NOT_COORDINATOR || code == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS || code == RD_KAFKA_RESP_ERR__WAIT_COORD;
+}
+
+static rd_kafka_resp_err_t ask_places(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list)
+{
+    int64_t start_ns = clock_monotonic_ns();
+    for (;;) {
+        rd_kafka_resp_err_t code = rd_kafka_committed(client, list, ANSWER_MS);
+        for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+            code = list->elems[i].err;
+        if (!worth_asking_again(code) || clock_since_ms(start_ns) > COORDINATOR_MS)
+            return code;
+        usleep(PAUSE_MS * 1000);
+    }
+}
+
 int dead_topics_find_places(struct dead_topics *topics, const bool chosen[DEAD_LETTER_CLASSES], struct error *err)
 {
+    if (topics->partition_count == 0)
+        return 0;
     rd_kafka_topic_partition_list_t *list = list_partitions(topics);
-    rd_kafka_resp_err_t code =
-        topics->partition_count > 0 ? rd_kafka_committed(topics->client, list, ANSWER_MS) : RD_KAFKA_RESP_ERR_NO_ERROR;
-    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++) {
-        code = list->elems[i].err;
+    rd_kafka_resp_err_t code = ask_places(topics->client, list);
+    for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
         set_places(&topics->partitions[i], &list->elems[i], chosen);
-    }
     rd_kafka_topic_partition_list_destroy(list);
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0
                                               : error_set(err, ERROR_RETRY, "asking for the offsets of group %s: %s",

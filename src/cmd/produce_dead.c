@@ -108,13 +108,18 @@ static void take_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafk
 {
     struct job *job = opaque;
     struct error err;
-    job->joined = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && (size_t)list->cnt == job->topics.partition_count;
+    bool given = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    job->joined = given && (size_t)list->cnt == job->topics.partition_count;
     if (job->joined)
         return;
     if (job->working && settle(job, &err) != 0)
         fprintf(stderr, "headrace produce: %s\n", err.message);
     job->taken_over |= job->working;
-    rd_kafka_assign(client, NULL);
+    /* What is given is acknowledged, with no partition: without an answer the group would not go on. */
+    rd_kafka_topic_partition_list_t *none = given ? rd_kafka_topic_partition_list_new(0) : NULL;
+    rd_kafka_assign(client, none);
+    if (none != NULL)
+        rd_kafka_topic_partition_list_destroy(none);
 }
 
 /* Makes us the only one at it. */

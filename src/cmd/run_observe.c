@@ -6,12 +6,14 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "cmd/run_broker.h"
 #include "cmd/run_metrics.h"
 #include "observe/http.h"
 
 struct run_observe {
     struct http *http;
-    pthread_mutex_t lock; /* a page holds it for as long as it looks at the parts */
+    struct run_broker *broker; /* the server's thread only */
+    pthread_mutex_t lock;      /* a page holds it for as long as it looks at the parts */
     struct run_view view;
 };
 
@@ -107,9 +109,12 @@ static void show_ready(void *context, struct http_page *page)
 {
     struct run_observe *observe = context;
     struct readiness readiness = {0};
+    struct error err;
     pthread_mutex_lock(&observe->lock);
     look_at_all(&observe->view, &readiness);
     pthread_mutex_unlock(&observe->lock);
+    if (run_broker_ask(observe->broker, &err) != 0)
+        add(&readiness.troubles, "broker", "%s", err.message);
 
     bool ready = readiness.reasons.size == 0;
     page->status = ready ? 200 : 503;
@@ -151,9 +156,12 @@ int run_observe_start(struct run_observe **result, const struct config *config, 
     pthread_mutex_init(&observe->lock, NULL);
     const struct http_settings settings = {
         .listen = listen, .routes = routes, .route_count = sizeof routes / sizeof *routes, .context = observe};
-    if (http_start(&observe->http, &settings, err) != 0) {
+    int started = run_broker_create(&observe->broker, config, err);
+    if (started == 0 && http_start(&observe->http, &settings, err) != 0)
+        started = error_wrap(err, "http.listen");
+    if (started != 0) {
         run_observe_stop(observe);
-        return error_wrap(err, "http.listen");
+        return -1;
     }
     log_info("run", "metrics and health at http://%s/metrics, /livez and /readyz", http_address(observe->http));
     *result = observe;
@@ -174,6 +182,7 @@ void run_observe_stop(struct run_observe *observe)
     if (observe == NULL)
         return;
     http_stop(observe->http);
+    run_broker_destroy(observe->broker);
     pthread_mutex_destroy(&observe->lock);
     free(observe);
 }

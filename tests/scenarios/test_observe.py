@@ -191,7 +191,11 @@ def test_ready_says_what_is_missing_until_it_is_there(world, schemas):
 
     worker = world.worker("roles=ingest", "engine.backend=none")
     at = address(world, worker)
-    wait_for("ready", lambda: ready(at)["ready"])
+    wait_for("ready, and nothing wrong", lambda: ready(at) == {"ready": True, "reasons": [], "troubles": []})
+    world.stop(world.broker)
+    told = wait_for("trouble", lambda: next(iter(ready(at)["troubles"]), None))
+    assert told["part"] == "broker" and "does not answer" in told["reason"]
+    assert ready(at)["ready"], "taking it away would mend nothing"
     world.stop(worker)
 
 
