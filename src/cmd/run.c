@@ -16,7 +16,7 @@
 #include "stream/materialiser.h"
 #include "stream/requests.h"
 
-enum { STEP_MS = 50, REPORT_MS = 10000, UNFINISHED = 4096, UNFINISHED_BYTES = 32 << 20 };
+enum { STEP_MS = 50, REPORT_MS = 10000, UNFINISHED = 2048, UNFINISHED_BYTES = 32 << 20 };
 
 static volatile sig_atomic_t stop_signals;
 

@@ -94,7 +94,7 @@ failed:
 int producer_create(struct producer **producer, const struct kafka_settings *settings, producer_report *report,
                     void *context, struct error *err)
 {
-    static const struct property defaults[] = {{"linger.ms", "5"}};
+    static const struct property defaults[] = {{"linger.ms", "5"}, {"reconnect.backoff.max.ms", "1000"}};
     static const struct property forced[] = {
         {"enable.idempotence", "true"},
         {"message.timeout.ms", "0"},
@@ -108,7 +108,9 @@ int producer_create_transactional(struct producer **producer, const struct kafka
                                   const char *transactional_id, producer_report *report, void *context,
                                   struct error *err)
 {
-    static const struct property defaults[] = {{"linger.ms", "5"}, {"transaction.timeout.ms", "10000"}};
+    /* A broker that is back is to be found within the transaction's time: librdkafka's own 10 s are all of it. */
+    static const struct property defaults[] = {
+        {"linger.ms", "5"}, {"transaction.timeout.ms", "10000"}, {"reconnect.backoff.max.ms", "1000"}};
     const struct property forced[] = {
         {"transactional.id", transactional_id},
         {"enable.idempotence", "true"},

@@ -302,6 +302,7 @@ static int open_client(struct requests *requests, const struct requests_settings
         {"group.id", settings->group_id},
         {"auto.offset.reset", "error"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* how late a topic made after our start is seen */
+        {"reconnect.backoff.max.ms", "1000"},            /* and how late a broker that is back */
         /* What is fetched ahead: librdkafka's 100,000 messages a partition and 64 MiB are far more than we answer. */
         {"queued.min.messages", "1000"},
         {"queued.max.messages.kbytes", "8192"},
