@@ -401,9 +401,10 @@ static int open_client(struct materialiser *m, struct error *err)
 {
     /* Those are meant for the request consumer. */
     static const char *const without[] = {"group.id", "group.instance.id", "auto.offset.reset", "enable.partition.eof"};
-    /* What may wait in memory, a partition: librdkafka's 100,000 messages take 30 MB, however small they are. */
-    static const struct property defaults[] = {{"queued.min.messages", "10000"},
-                                               {"queued.max.messages.kbytes", "4096"}};
+    /* What may wait in memory, a partition: a message takes 300 bytes and more, however small it is, and librdkafka's
+     * own limits are 100,000 of them, and a fetch of 1 MiB on top. */
+    static const struct property defaults[] = {
+        {"queued.min.messages", "5000"}, {"queued.max.messages.kbytes", "4096"}, {"fetch.message.max.bytes", "262144"}};
     char group[GROUP_SIZE];
     const char *user_group = kafka_property_value(&m->settings.kafka, "group.id");
     snprintf(group, sizeof group, "%s-state-%s", user_group ? user_group : "headrace", m->settings.instance_id);

@@ -8,10 +8,11 @@
 #include "base/log.h"
 
 enum {
-    LOT = 512,          /* letters on their way at a time */
-    TOPIC_SIZE = 250,   /* Kafka's limit on a name, and a NUL */
-    RETRY_MS = 1000,    /* after a letter that was not delivered */
-    LEAST_LIMIT = 2048, /* a topic that refuses even this much takes no letter at all */
+    LOT = 4096, /* letters on their way at a time: a lot takes a broker's answer and a commit, however large … */
+    LOT_BYTES = 4 << 20, /* … and these, in memory */
+    TOPIC_SIZE = 250,    /* Kafka's limit on a name, and a NUL */
+    RETRY_MS = 1000,     /* after a letter that was not delivered */
+    LEAST_LIMIT = 2048,  /* a topic that refuses even this much takes no letter at all */
 };
 
 struct sent_letter {
@@ -28,7 +29,7 @@ struct outbox {
     size_t limit; /* bytes of a letter; halved while the topic refuses it */
     bool alone;   /* letters go one by one: together they were too large for the topic */
     struct sent_letter lot[LOT];
-    size_t lot_size;
+    size_t lot_size, lot_bytes;
     size_t on_their_way; /* of the lot */
     bool puts_staged, deletes_staged;
     bool waiting;     /* the store may hold committed letters */
@@ -162,7 +163,8 @@ static bool visit(void *context, const char *topic, int32_t partition, int64_t o
 {
     struct outbox *outbox = context;
     struct error err;
-    if (outbox->lot_size == (outbox->alone ? 1 : LOT)) {
+    if (outbox->lot_size == (outbox->alone ? 1 : LOT) ||
+        (outbox->lot_size > 0 && outbox->lot_bytes + content.size > LOT_BYTES)) {
         outbox->waiting = true;
         return false;
     }
@@ -173,6 +175,7 @@ static bool visit(void *context, const char *topic, int32_t partition, int64_t o
     letter->size = content.size;
     if (send_letter(outbox, letter, content, &err) == 0) {
         outbox->lot_size++;
+        outbox->lot_bytes += content.size;
         outbox->on_their_way++;
         return true;
     }
@@ -196,7 +199,7 @@ int outbox_work(struct outbox *outbox, struct error *err)
     if (outbox->waiting && outbox->on_their_way == 0 && !outbox->deletes_staged &&
         clock_monotonic_ns() >= outbox->retry_ns) {
         outbox->waiting = false;
-        outbox->lot_size = 0;
+        outbox->lot_size = outbox->lot_bytes = 0;
         if (graph_each_outbox(outbox->graph, visit, outbox, err) != 0)
             return -1;
     }

@@ -150,7 +150,7 @@ static void bad_messages_become_one_letter_each_and_hold_nothing_up(void **state
 static void a_flood_of_bad_messages_is_delivered_in_lots(void **state)
 {
     (void)state;
-    enum { FLOOD = 1500 };
+    enum { FLOOD = 6000 }; /* more than a lot */
     struct kafka_topics topics = topics_of("flood", 1);
     struct producer *made = producer();
     for (int i = 0; i < FLOOD; i++)
