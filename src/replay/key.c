@@ -7,6 +7,8 @@
 #include "model/heads.h"
 #include "replay/loop.h"
 
+enum { ROWS_VERSION = 2 }; /* another one when the same log and settings come to give other rows */
+
 static void put_text(struct buffer *out, const char *text)
 {
     buffer_printf(out, "%s\n", text == NULL ? "" : text);
@@ -66,7 +68,7 @@ int replay_key(struct replay_log *log, const struct replay_settings *settings, c
     uint64_t messages;
     if (replay_log_order(log, err) != 0 || replay_log_hash(log, &messages, err) != 0)
         return -1;
-    buffer_printf(&out, "%llu %d\n", (unsigned long long)messages, replay_log_untimed(log));
+    buffer_printf(&out, "%d %llu %d\n", ROWS_VERSION, (unsigned long long)messages, replay_log_untimed(log));
     put_graph(&out, &settings->graph);
     put_settings(&out, settings);
     put_text(&out, model->model_id);

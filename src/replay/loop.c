@@ -132,27 +132,43 @@ static int learn_until(struct run *run, int64_t before_ms, struct error *err)
 /* What is kept of all requests. */
 struct keeping {
     const struct replay_settings *settings;
-    int64_t from_ms; /* earlier ones are warm */
-    size_t rows;
+    int64_t from_ms, to_ms; /* earlier ones are warm */
+    size_t rows;            /* kept so far, for settings->limit */
 };
 
-static bool is_sampled(const struct replay_settings *settings, const struct joined_request *request)
+static bool is_in_range(void *context, const struct joined_request *request)
 {
-    XXH64_hash_t hash = XXH3_64bits_withSeed(request->user_id.data, request->user_id.size, settings->seed);
-    if (settings->sample_requests)
-        hash = XXH3_64bits_withSeed(&request->timestamp_ms, sizeof request->timestamp_ms, hash);
-    return (double)(hash >> 11) * 0x1p-53 < settings->sample;
+    const struct keeping *keeping = context;
+    return request->timestamp_ms >= keeping->from_ms && request->timestamp_ms < keeping->to_ms;
 }
 
-static bool is_kept(void *context, const struct joined_request *request)
+static bool is_sampled(void *context, const struct joined_request *request)
 {
     struct keeping *keeping = context;
     const struct replay_settings *settings = keeping->settings;
-    if (request->timestamp_ms < keeping->from_ms || request->timestamp_ms >= settings->to_ms ||
-        !is_sampled(settings, request) || (settings->limit > 0 && keeping->rows >= settings->limit))
+    XXH64_hash_t hash = XXH3_64bits_withSeed(request->user_id.data, request->user_id.size, settings->seed);
+    if (settings->sample_requests)
+        hash = XXH3_64bits_withSeed(&request->timestamp_ms, sizeof request->timestamp_ms, hash);
+    if ((double)(hash >> 11) * 0x1p-53 >= settings->sample || (settings->limit > 0 && keeping->rows >= settings->limit))
         return false;
     keeping->rows += request->row_count;
     return true;
+}
+
+static void find_range(const struct joined *joined, struct keeping *keeping)
+{
+    const struct replay_settings *settings = keeping->settings;
+    size_t warm = (size_t)((double)joined->row_count * settings->warm);
+    keeping->from_ms = settings->from_ms;
+    keeping->to_ms = settings->to_ms;
+    if (warm > 0 && warm < joined->row_count && joined->rows[warm].timestamp_ms > keeping->from_ms)
+        keeping->from_ms = joined->rows[warm].timestamp_ms;
+    if (settings->limit == 0)
+        return;
+    struct keeping limited = *keeping;
+    for (size_t i = 0; i < joined->request_count; i++)
+        if (is_in_range(&limited, &joined->requests[i]) && is_sampled(&limited, &joined->requests[i]))
+            keeping->to_ms = joined->requests[i].timestamp_ms + 1;
 }
 
 static bool is_wanted(const struct replay_settings *settings, unsigned part)
@@ -160,14 +176,12 @@ static bool is_wanted(const struct replay_settings *settings, unsigned part)
     return settings->parts == 0 || (settings->parts >> part & 1) != 0;
 }
 
-static int split_requests(struct run *run, struct error *err)
+static int choose_rendered(struct run *run, struct error *err)
 {
     const struct replay_settings *settings = run->settings;
-    struct joined *joined = &run->joined;
+    const struct joined *joined = &run->joined;
     struct split other = settings->split;
     other.protocol = SPLIT_PAPER;
-    if (split_rows(joined->rows, joined->row_count, &settings->split, err) != 0)
-        return -1;
     run->rendered = calloc(joined->request_count + 1, sizeof *run->rendered);
     if (run->rendered == NULL)
         return out_of_memory(err);
@@ -177,26 +191,34 @@ static int split_requests(struct run *run, struct error *err)
     return 0;
 }
 
+/*
+ * A chronological split cuts all requests of the range, whatever is sampled of them: a smaller sample has the same cuts.
+ * A random one draws for those that are left.
+ */
 static int choose_requests(struct run *run, const struct replay_log *log, struct error *err)
 {
     const struct replay_settings *settings = run->settings;
+    struct joined *joined = &run->joined;
     const struct join_settings join = {.graph = &settings->graph,
                                        .label_window_ms = settings->label_window_ms,
                                        .untimed = replay_log_untimed(log),
                                        .seed = settings->seed};
-    if (join.untimed && (settings->split.protocol != SPLIT_PAPER || settings->both_protocols))
+    bool by_time = settings->split.protocol == SPLIT_CHRONOLOGICAL;
+    struct keeping keeping = {.settings = settings};
+    if (join.untimed && (by_time || settings->both_protocols))
         return error_set(err, ERROR_BAD_INPUT, "the events have no times: only --protocol paper can split them");
-    if (join_requests(&run->joined, run->messages, run->message_count, &join, err) != 0)
+    if (join_requests(joined, run->messages, run->message_count, &join, err) != 0)
         return -1;
-    struct keeping keeping = {.settings = settings, .from_ms = settings->from_ms};
-    size_t warm = (size_t)((double)run->joined.row_count * settings->warm);
-    if (warm > 0 && warm < run->joined.row_count && run->joined.rows[warm].timestamp_ms > keeping.from_ms)
-        keeping.from_ms = run->joined.rows[warm].timestamp_ms;
-    if (joined_keep(&run->joined, is_kept, &keeping, err) != 0)
+    find_range(joined, &keeping);
+    if (joined_keep(joined, is_in_range, &keeping, err) != 0 ||
+        (by_time && split_rows(joined->rows, joined->row_count, &settings->split, err) != 0) ||
+        joined_keep(joined, is_sampled, &keeping, err) != 0)
         return -1;
-    if (run->joined.row_count == 0)
+    if (joined->row_count == 0)
         return error_set(err, ERROR_BAD_INPUT, "no request is left: too small a sample, or none in that range");
-    return split_requests(run, err);
+    if (!by_time && split_rows(joined->rows, joined->row_count, &settings->split, err) != 0)
+        return -1;
+    return choose_rendered(run, err);
 }
 
 static int make_request(struct run *run, size_t number, struct score_request *request, struct error *err)

@@ -242,6 +242,7 @@ static void sampling_changes_nothing_for_those_that_stay(void **state)
                 at++;
             assert_true(at < all->rows);
             assert_memory_equal(all->features[at], some->features[i], sizeof all->features[0]);
+            assert_int_equal(all->row[at].part, some->row[i].part); /* the cuts are those of all */
         }
         free(some);
     }
