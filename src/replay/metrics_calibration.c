@@ -4,6 +4,8 @@
 
 #include "replay/metrics.h"
 
+static const double pi = 3.14159265358979323846;
+
 struct answer {
     double p;
     bool label;
@@ -56,17 +58,20 @@ int metrics_calibrate(const double *probabilities, const bool *labels, size_t co
     }
     qsort(answers, count, sizeof *answers, by_probability);
 
-    double error = 0;
-    *out = (struct metrics_calibration){.error = NAN};
+    double error = 0, chance = 0;
+    *out = (struct metrics_calibration){.error = NAN, .chance = NAN};
     for (size_t bin = 0, begin = 0, end; bin < METRICS_BINS; bin++, begin = end) {
         end = bin_end(answers, count, begin, bin);
         if (end == begin)
             continue;
         struct metrics_bin filled = out->bins[out->bin_count++] = bin_of(answers + begin, end - begin);
         error += (double)filled.rows * fabs(filled.predicted - filled.observed);
+        chance += sqrt((double)filled.rows * filled.predicted * (1 - filled.predicted));
     }
-    if (count > 0)
+    if (count > 0) {
         out->error = error / (double)count;
+        out->chance = sqrt(2 / pi) * chance / (double)count;
+    }
     result = 0;
 out:
     free(answers);

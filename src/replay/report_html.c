@@ -138,7 +138,8 @@ static void put_tiles(struct buffer *out, const struct report *report)
             continue;
         snprintf(what, sizeof what, "AUC of %.60s", scorer->name);
         put_tile(out, scorer->quality.auc, 4, "", what);
-        put_tile(out, scorer->quality.calibration.error, 4, "", "its calibration error");
+        snprintf(what, sizeof what, "its calibration error (by chance alone %.3f)", scorer->quality.calibration.chance);
+        put_tile(out, scorer->quality.calibration.error, 4, "", what);
         put_tile(out, (1 - share_of(&scorer->cost)) * 100, 1, " %", "of full depth\xe2\x80\x99s token layers saved");
     }
     buffer_append_string(out, "</div>\n");

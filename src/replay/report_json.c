@@ -74,6 +74,7 @@ static void put_cost(struct buffer *out, const struct evaluate_cost *cost)
 static void put_calibration(struct buffer *out, const struct metrics_calibration *calibration)
 {
     put_field(out, "ece", calibration->error);
+    put_field(out, "ece_chance", calibration->chance);
     put_key(out, "reliability");
     buffer_append_string(out, "[");
     for (size_t i = 0; i < calibration->bin_count; i++) {

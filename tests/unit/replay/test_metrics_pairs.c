@@ -88,7 +88,7 @@ static void gauc_is_the_mean_of_the_users_aucs_by_their_rows(void **state)
     assert_int_equal(metrics_gauc(rows->poor, rows->labels, rows->users, ROWS, USERS - 1, &gauc, NULL, &err), -1);
 }
 
-static void calibration_error_is_that_of_fifteen_bins_of_equal_mass(void **state)
+static void calibration_error_is_that_of_ten_bins_of_equal_mass(void **state)
 {
     (void)state;
     struct rows *rows = draw(6);
@@ -120,6 +120,26 @@ static void calibration_error_is_that_of_fifteen_bins_of_equal_mass(void **state
     }
     assert_near(calibration.error, error / ROWS, 1e-12);
     assert_true(calibration.error > 0.05); /* noise makes it overconfident */
+}
+
+static void chance_is_the_error_of_what_is_calibrated(void **state)
+{
+    (void)state;
+    struct error err;
+    struct metrics_calibration calibration;
+    struct random random = {8};
+    double p[ROWS], error = 0, chance = 0;
+    bool labels[ROWS];
+    for (int round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < ROWS; i++) {
+            p[i] = 0.1 + 0.8 * random_uniform(&random);
+            labels[i] = random_uniform(&random) < p[i];
+        }
+        assert_int_equal(metrics_calibrate(p, labels, ROWS, &calibration, &err), 0);
+        error += calibration.error / ROUNDS;
+        chance += calibration.chance / ROUNDS;
+    }
+    assert_near(chance, error, 0.02 * error);
 }
 
 static void rows_of_one_probability_share_a_bin(void **state)
@@ -270,7 +290,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gauc_is_the_mean_of_the_users_aucs_by_their_rows),
-        cmocka_unit_test(calibration_error_is_that_of_fifteen_bins_of_equal_mass),
+        cmocka_unit_test(calibration_error_is_that_of_ten_bins_of_equal_mass),
+        cmocka_unit_test(chance_is_the_error_of_what_is_calibrated),
         cmocka_unit_test(rows_of_one_probability_share_a_bin),
         cmocka_unit_test(entropy_is_the_log_loss_of_who_knows_the_share_alone),
         cmocka_unit_test(paired_differences_are_those_of_the_drawn_rows),
