@@ -109,14 +109,24 @@ static double mean_loss(const struct sample *sample, size_t exit)
     return sum / (double)sample->count;
 }
 
-/* Of equals the shallowest. */
-static size_t best_exit(const struct sample *sample)
+/* The shallowest of those that the best is not clearly better than. */
+static int choose_reference(struct walk *walk, struct error *err)
 {
+    struct sample *held = &walk->held;
     size_t best = 0;
-    for (size_t e = 1; e < sample->exits; e++)
-        if (mean_loss(sample, e) < mean_loss(sample, best))
+    bool within = false;
+    for (size_t e = 1; e < held->exits; e++)
+        if (mean_loss(held, e) < mean_loss(held, best))
             best = e;
-    return best;
+    for (walk->reference = 0; walk->reference < best && !within; walk->reference++) {
+        for (size_t i = 0; i < held->count; i++)
+            held->increases[i] = held->losses[i * held->exits + walk->reference] - held->losses[i * held->exits + best];
+        if (calibrate_is_within(held->increases, held->clusters, held->count, walk->settings->max_loss, &within, err) !=
+            0)
+            return -1;
+    }
+    walk->reference -= within;
+    return 0;
 }
 
 static int descending(const void *a, const void *b)
@@ -275,7 +285,9 @@ int calibrate_leave(const struct calibrate_settings *settings, const struct cali
     if (failed != 0)
         goto out;
 
-    walk.reference = best_exit(&walk.held);
+    failed = choose_reference(&walk, err);
+    if (failed != 0)
+        goto out;
     walk.thresholds = malloc((walk.reference + 1) * (CALIBRATE_NOTCHES + 1) * sizeof *walk.thresholds);
     walk.path = malloc((walk.reference + 1) * CALIBRATE_NOTCHES * sizeof *walk.path);
     before = malloc(walk.order.count * sizeof *before);

@@ -61,27 +61,54 @@ static double widen(double t, const struct moments *moments)
     return a > 1e-6 ? 3 / a * (1 - cbrt(1 - a * (t + a / 6))) : t;
 }
 
-int calibrate_bound(const double *values, const uint32_t *clusters, size_t count, size_t chains, double *bound,
-                    struct error *err)
+/* The values' mean, its standard error, and the clusters' moments. */
+struct spread {
+    double mean, error;
+    struct moments moments;
+};
+
+static int spread_of(const double *values, const uint32_t *clusters, size_t count, struct spread *spread,
+                     struct error *err)
 {
     struct member *members = malloc((count + 1) * sizeof *members);
-    double mean = 0;
-
+    *spread = (struct spread){0};
     if (members == NULL)
         return error_set(err, ERROR_FATAL, "out of memory for the bound over %zu rows", count);
     for (size_t i = 0; i < count; i++)
-        mean += values[i] / (double)count;
+        spread->mean += values[i] / (double)count;
     for (size_t i = 0; i < count; i++)
-        members[i] = (struct member){clusters != NULL ? clusters[i] : (uint32_t)i, values[i] - mean};
+        members[i] = (struct member){clusters != NULL ? clusters[i] : (uint32_t)i, values[i] - spread->mean};
     qsort(members, count, sizeof *members, by_cluster);
-    struct moments moments = sum_clusters(members, count);
+    spread->moments = sum_clusters(members, count);
     free(members);
-    if (moments.clusters < CALIBRATE_LEAST_CLUSTERS) {
+    double number = (double)spread->moments.clusters;
+    if (number > 1)
+        spread->error = sqrt(spread->moments.squares * number / (number - 1)) / (double)count;
+    return 0;
+}
+
+int calibrate_bound(const double *values, const uint32_t *clusters, size_t count, size_t chains, double *bound,
+                    struct error *err)
+{
+    struct spread spread;
+    if (spread_of(values, clusters, count, &spread, err) != 0)
+        return -1;
+    double freedom = (double)spread.moments.clusters - 1;
+    if (spread.moments.clusters < CALIBRATE_LEAST_CLUSTERS)
         *bound = INFINITY;
-        return 0;
-    }
-    double freedom = (double)(moments.clusters - 1);
-    double error = sqrt(moments.squares * (double)moments.clusters / freedom) / (double)count;
-    *bound = error > 0 ? mean + widen(t_quantile(normal_quantiles[chains - 1], freedom), &moments) * error : mean;
+    else
+        *bound = spread.mean + (spread.error > 0 ? widen(t_quantile(normal_quantiles[chains - 1], freedom),
+                                                         &spread.moments) * spread.error
+                                                 : 0);
+    return 0;
+}
+
+int calibrate_is_within(const double *values, const uint32_t *clusters, size_t count, double most, bool *within,
+                        struct error *err)
+{
+    struct spread spread;
+    if (spread_of(values, clusters, count, &spread, err) != 0)
+        return -1;
+    *within = spread.moments.clusters >= CALIBRATE_LEAST_CLUSTERS && spread.mean <= most && spread.mean <= spread.error;
     return 0;
 }

@@ -172,6 +172,32 @@ static void nothing_runs_beyond_the_best_exit(void **state)
     assert_true(result.cost <= 10);
 }
 
+static void of_exits_that_lie_too_near_to_tell_the_shallowest_is_the_reference(void **state)
+{
+    struct scene *scene = *state;
+    struct random random = {6};
+    float leave[EXITS];
+    draw(&scene->order, COUNT, &(struct plan){.noise = {1, 0.05, 0.04}, .rows_of_a_user = 4}, &random);
+    draw(&scene->held, COUNT, &(struct plan){.noise = {1, 0.05, 0.04}, .rows_of_a_user = 4}, &random);
+    assert_int_equal(calibrate(scene, 0.002, leave).reference, 1);
+}
+
+static void an_exit_that_loses_more_than_allowed_is_no_reference(void **state)
+{
+    (void)state;
+    const double values[] = {0.1, -0.1, 0.2, 0, -0.1, 0.1, 0.3, -0.2, 0.1, 0.4};
+    struct error err;
+    bool within;
+    assert_int_equal(calibrate_is_within(values, NULL, 10, 0.1, &within, &err), 0); /* mean .080, standard error .059 */
+    assert_false(within);
+    assert_int_equal(calibrate_is_within(values, NULL, 9, 0.1, &within, &err), 0); /* mean .044, standard error .053 */
+    assert_true(within);
+    assert_int_equal(calibrate_is_within(values, NULL, 9, 0.04, &within, &err), 0);
+    assert_false(within);
+    assert_int_equal(calibrate_is_within(values, NULL, 7, 1, &within, &err), 0); /* too few to say */
+    assert_false(within);
+}
+
 /* What it is all for: on average over draws, thresholds that lose more than allowed come up in 5 % at most. */
 static void assert_covered(struct scene *scene, const struct plan *plan, uint64_t seed, double least_saving)
 {
@@ -320,6 +346,8 @@ int main(void)
         cmocka_unit_test(the_exit_between_is_taken_when_only_the_first_one_loses),
         cmocka_unit_test(sure_rows_leave_where_only_unsure_ones_lose),
         cmocka_unit_test(nothing_runs_beyond_the_best_exit),
+        cmocka_unit_test(of_exits_that_lie_too_near_to_tell_the_shallowest_is_the_reference),
+        cmocka_unit_test(an_exit_that_loses_more_than_allowed_is_no_reference),
         cmocka_unit_test(thresholds_lose_more_than_allowed_in_five_percent_of_draws_at_most),
         cmocka_unit_test(that_holds_when_a_users_rows_hang_together),
         cmocka_unit_test(the_bound_covers_the_mean_of_clustered_values),
