@@ -66,7 +66,7 @@ static const struct prompt_similar sample_similar[] = {{sample_events, 2}};
 static const int sample_verdicts[] = {PROMPT_LIKED, PROMPT_NEUTRAL};
 static const struct prompt_user sample_users[2] = {{0}, {sample_fields, 1, sample_events, 2, sample_similar, 1}};
 static const struct prompt_candidate sample_candidates[2] = {
-    {.title = {"Ex 3", 4}}, {{"Ex 3", 4}, sample_fields, 1, 12, 7, sample_verdicts, 2, 10, 6, 40, 23}};
+    {.title = {"Ex 3", 4}}, {{"Ex 3", 4}, sample_fields, 1, 12, 7, sample_verdicts, 2, 10, 6, 40, 23, 0.62, 0.7}};
 
 /* The tokens of the parts' text in one piece, an answer behind it. */
 static int render_together(const struct prompt_template *prompt, const struct scope *scope, struct text answer,

@@ -67,6 +67,8 @@ struct prompt_candidate {
     size_t similar_verdict_count;
     uint64_t recent, recent_likes;     /* the user's last 10 events before the request, and likes among them */
     uint64_t user_ratings, user_likes; /* all of them; here and not in the user part, as they change with each event */
+    double affinity;                   /* share that the user likes of items like this one; 0: not known */
+    double vote;                       /* share of likes among the most similar users who know it; 0: nobody does */
 };
 
 struct prompt_template;

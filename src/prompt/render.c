@@ -67,6 +67,11 @@ static uint64_t percent(uint64_t part, uint64_t whole)
     return whole == 0 ? 0 : (100 * part + whole / 2) / whole;
 }
 
+static uint64_t percent_of_share(double share)
+{
+    return share > 0 && share <= 1 ? (uint64_t)(100 * share + 0.5) : 0;
+}
+
 static uint64_t count_of(enum name name, const struct prompt_candidate *candidate)
 {
     switch (name) {
@@ -74,6 +79,8 @@ static uint64_t count_of(enum name name, const struct prompt_candidate *candidat
         return candidate->ratings;
     case NAME_LIKES:
         return candidate->likes;
+    case NAME_LIKES_PERCENT:
+        return percent(candidate->likes, candidate->ratings);
     case NAME_SIMILAR_KNOWN:
         return candidate->similar_verdict_count;
     case NAME_RECENT_KNOWN:
@@ -82,6 +89,10 @@ static uint64_t count_of(enum name name, const struct prompt_candidate *candidat
         return candidate->recent_likes;
     case NAME_LIKED_PERCENT:
         return percent(candidate->user_likes, candidate->user_ratings);
+    case NAME_AFFINITY_PERCENT:
+        return percent_of_share(candidate->affinity);
+    case NAME_VOTE_PERCENT:
+        return percent_of_share(candidate->vote);
     default:
         return count_similar_likes(candidate);
     }

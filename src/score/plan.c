@@ -360,6 +360,8 @@ static int plan_candidate(struct planning *planning, const struct request_candid
     candidate->prompt.recent_likes = (uint64_t)candidate->evidence.recent_likes;
     candidate->prompt.user_ratings = (uint64_t)candidate->evidence.user_count;
     candidate->prompt.user_likes = (uint64_t)candidate->evidence.user_likes;
+    candidate->prompt.affinity = candidate->prompt.attribute_count > 0 ? candidate->evidence.affinity : 0;
+    candidate->prompt.vote = voter_count > 0 ? candidate->evidence.vote_30 : 0;
     if (copy_text(planning->arena, title, &candidate->prompt.title, err) != 0)
         return -1;
     return tell_voters(planning, voters, voter_count, candidate, err);

@@ -69,14 +69,16 @@ static void the_candidate_part_tells_what_is_known(void **state)
 {
     (void)state;
     struct prompt_template *prompt = load_builtin();
-    const struct prompt_candidate known = {TEXT("Casino (1995)"), NULL, 0, 120, 81, verdicts, 4, 10, 7, 32, 20};
+    const struct prompt_candidate known = {
+        TEXT("Casino (1995)"), NULL, 0, 120, 81, verdicts, 4, 10, 7, 32, 20, 0.714, 0.58};
     struct rendered part = render_candidate(prompt, &known);
-    assert_string_equal(buffer_string(&part.text), "Film: Casino (1995)\n"
-                                                   "81 of 120 viewers liked it.\n"
-                                                   "2 of 4 similar viewers liked it.\n"
-                                                   "The viewer liked 7 of the last 10 and 63 % of all.\n"
-                                                   "Will the viewer like it?<|im_end|>\n"
-                                                   "<|im_start|>assistant\n");
+    assert_string_equal(buffer_string(&part.text),
+                        "Film: Casino (1995)\n"
+                        "68 % of 120 viewers liked it.\n"
+                        "2 of 4 similar viewers liked it, 58 % of the most similar 30.\n"
+                        "The viewer liked 7 of the last 10, 63 % of all and 71 % of such films.\n"
+                        "Will the viewer like it?<|im_end|>\n"
+                        "<|im_start|>assistant\n");
     free_rendered(&part);
 
     const struct prompt_candidate unknown = {.title = TEXT("Casino (1995)")};
@@ -141,8 +143,8 @@ static void parts_apart_are_the_tokens_of_their_text_together(void **state)
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++) {
         const struct prompt_event seen[] = {{titles[i], (int)(i % 3) - 1, false, 0}};
         const struct prompt_user user = {profile, i % 2, seen, i % 4 != 0, similar, i % 3 == 0};
-        const struct prompt_candidate candidate = {titles[i], NULL,   0,     i, i / 2, verdicts,
-                                                   i % 5,     i % 11, i % 5, i, i / 3};
+        const struct prompt_candidate candidate = {
+            titles[i], NULL, 0, i, i / 2, verdicts, i % 5, i % 11, i % 5, i, i / 3, 0.01 * (double)(i % 100), 0.5};
         struct rendered apart = {0};
         assert_int_equal(prompt_system(prompt, &apart.tokens, &apart.text, &err), 0);
         assert_int_equal(prompt_user(prompt, &user, &apart.tokens, &apart.text, &err), 0);
@@ -216,7 +218,7 @@ static void data_cannot_forge_a_prompt(void **state)
         const struct prompt_event seen[] = {{bad, PROMPT_LIKED, false, 0}, {bad, PROMPT_DISLIKED, false, 0}};
         const struct prompt_field about[] = {{bad, bad}};
         const struct prompt_user user = {about, 1, seen, 2, NULL, 0};
-        const struct prompt_candidate candidate = {bad, about, 1, 3, 2, verdicts, 2, 4, 1, 4, 1};
+        const struct prompt_candidate candidate = {bad, about, 1, 3, 2, verdicts, 2, 4, 1, 4, 1, 0.5, 0.5};
         struct rendered parts[] = {render_user(prompt, &user), render_candidate(prompt, &candidate)};
         static const size_t lines[] = {6, 6}, starts[] = {1, 1}, ends[] = {0, 1};
         for (size_t p = 0; p < 2; p++) {

@@ -71,13 +71,14 @@ static void fields_and_counts_are_told(void **state)
     (void)state;
     static const int verdicts[] = {PROMPT_LIKED, PROMPT_DISLIKED};
     const struct prompt_field fields[] = {{TEXT("genre"), TEXT("crime")}, {TEXT("year"), TEXT("")}};
-    const struct prompt_candidate candidate = {TEXT("Casino"), fields, 2, 20, 3, verdicts, 2, 9, 4, 200, 33};
+    const struct prompt_candidate candidate = {TEXT("Casino"), fields, 2, 20, 3, verdicts, 2, 9, 4, 200, 33,
+                                               0.25,           0.506};
     assert_candidate(
         "Film: {{title}}\n{{#attributes}}\n{{?value}}\n{{name}}: {{ value }}\n{{/value}}\n{{/attributes}}\n"
-        "{{likes}}/{{ratings}} {{similar_liked}}/{{similar_known}} {{recent_liked}}/{{recent_known}} "
-        "{{liked_percent}}\nThey:\\\n{{#similar_verdicts}}\n"
+        "{{likes}}/{{ratings}} {{likes_percent}} {{similar_liked}}/{{similar_known}} {{recent_liked}}/{{recent_known}} "
+        "{{liked_percent}} {{affinity_percent}} {{vote_percent}}\nThey:\\\n{{#similar_verdicts}}\n"
         " {{verdict}}\\\n{{/similar_verdicts}}\n.\nSay {{yes}} or {{no}}:\n",
-        &candidate, "Film: Casino\ngenre: crime\n3/20 1/2 4/9 17\nThey: liked disliked.\nSay Yes or No:\n");
+        &candidate, "Film: Casino\ngenre: crime\n3/20 15 1/2 4/9 17 25 51\nThey: liked disliked.\nSay Yes or No:\n");
 }
 
 static void no_more_fields_than_the_limit_are_told(void **state)
