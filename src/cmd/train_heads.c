@@ -1,5 +1,6 @@
 /* train_heads.c - `headrace train heads`: exit heads on the frozen model, from logged events */
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 
 struct asked {
     struct logged_flags logged;
-    const char *out, *sets, *l2, *l2_evidence, *init;
+    const char *out, *sets, *l2, *l2_evidence, *distill, *init;
     double from, to, rows_share, calibrate_share, lambda, beta, max_loss, learning_rate;
     int64_t epochs, patience;
 };
@@ -101,6 +102,8 @@ static void print_set(const struct job *job, enum heads_kind kind)
     for (size_t i = 0; i < set->heads.count; i++)
         print_measure(heads_kind_names[kind], &set->measures[i], set->l2, set->heads.exits[i].leave,
                       set->heads.exits[i].layer == set->heads.reference);
+    if (set->distill > 0)
+        printf("%-8slearned from exit 0's answers: %g of the target, labels the rest\n", "", set->distill);
     printf("%-8scalibrated: mean layer %.2f of %zu, log loss %+.4f above the reference's (at most %+.4f at 95 %%)\n",
            "", thresholds->cost, job->rows.layers, thresholds->increase, thresholds->bound);
 }
@@ -132,6 +135,7 @@ static void put_set(struct gguf_writer *writer, const struct job *job, enum head
     for (size_t i = 0; i < set->heads.count; i++)
         put_measure(writer, name, &set->measures[i]);
     heads_put_number(writer, name, 0, "l2", set->l2);
+    heads_put_number(writer, name, 0, "distill", set->distill);
     if (kind == HEADS_HYBRID)
         heads_put_number(writer, name, 0, "l2_evidence", set->l2_evidence);
     heads_put_number(writer, name, 0, "lambda", job->choices.lambda);
@@ -222,7 +226,7 @@ static int ascending(const void *a, const void *b)
 }
 
 /* "300,1000"; "auto": the defaults stay. */
-static bool read_grid(const char *text, struct heads_grid *grid)
+static bool read_grid(const char *text, double least, double most, struct heads_grid *grid)
 {
     if (strcmp(text, "auto") == 0)
         return true;
@@ -230,7 +234,7 @@ static bool read_grid(const char *text, struct heads_grid *grid)
     for (const char *at = text;; at++) {
         char *end;
         double value = strtod(at, &end);
-        if (end == at || grid->count == HEADS_GRID || !(value > 0) || !isfinite(value))
+        if (end == at || grid->count == HEADS_GRID || !(value >= least && value <= most))
             return false;
         grid->values[grid->count++] = value;
         if (*end == '\0')
@@ -291,11 +295,14 @@ static int check_usage(const struct usage *usage, struct job *job)
         return flags_wrong(usage, "--rows-share and --calibrate-share: above 0, at most 1");
     if (!read_sets(asked->sets, job->wanted))
         return flags_wrong(usage, "--sets: \"%s\" is no list of text, hybrid, single", asked->sets);
-    if (!read_grid(asked->l2, &job->choices.l2))
+    if (!read_grid(asked->l2, DBL_MIN, DBL_MAX, &job->choices.l2))
         return flags_wrong(usage, "--l2: \"%s\" is neither auto nor a list of numbers above 0", asked->l2);
-    if (!read_grid(asked->l2_evidence, &job->choices.l2_evidence))
+    if (!read_grid(asked->l2_evidence, DBL_MIN, DBL_MAX, &job->choices.l2_evidence))
         return flags_wrong(usage, "--l2-evidence: \"%s\" is neither auto nor a list of numbers above 0",
                            asked->l2_evidence);
+    if (!read_grid(asked->distill, 0, 1, &job->choices.distill))
+        return flags_wrong(usage, "--distill: \"%s\" is neither auto nor a list of numbers from 0 to 1",
+                           asked->distill);
     if (strcmp(asked->init, "lm_head") != 0 && strcmp(asked->init, "random") != 0)
         return flags_wrong(usage, "--init: \"%s\" is neither lm_head nor random", asked->init);
     if (!(asked->lambda > 0) || !(asked->learning_rate > 0) || asked->epochs < 1)
@@ -345,6 +352,7 @@ int command_train_heads(int argc, char **argv)
                           .sets = "text,hybrid",
                           .l2 = "auto",
                           .l2_evidence = "auto",
+                          .distill = "auto",
                           .init = "random",
                           .from = 0.5,
                           .to = 0.75,
@@ -368,6 +376,8 @@ int command_train_heads(int argc, char **argv)
          "of the last tenth's rows (default 0.9: as many as train)"},
         {"l2", "LIST", FLAG_TEXT, &asked.l2, "penalties on hidden weights to choose from, on the sum of losses"},
         {"l2-evidence", "LIST", FLAG_TEXT, &asked.l2_evidence, "the same for evidence weights"},
+        {"distill", "LIST", FLAG_TEXT, &asked.distill,
+         "shares of exit 0's answers in what text heads learn, to choose from (default 0,0.5,1)"},
         {"lambda", "X", FLAG_DECIMAL, &asked.lambda, "weight of an exit's loss: lambda e^(-beta d), d exits from"},
         {"beta", "X", FLAG_DECIMAL, &asked.beta, "the last one (default 1 and 0)"},
         {"init", "NAME", FLAG_TEXT, &asked.init, "random (default) or lm_head: where training begins"},
@@ -402,7 +412,8 @@ int command_train_heads(int argc, char **argv)
         return setup_failed("train", &err);
     }
     job->asked = &asked;
-    job->choices.l2 = (struct heads_grid){{100, 300, 1000, 3000, 10000, 30000}, 6};
+    job->choices.l2 = (struct heads_grid){{1, 10, 100, 1000, 10000, 100000}, 6};
+    job->choices.distill = (struct heads_grid){{0, 0.5, 1}, 3};
     job->choices.l2_evidence = (struct heads_grid){{1, 3, 10, 30, 100, 300}, 6};
     write_command(job->made_by, sizeof job->made_by, argc, argv);
     int operand = flags_parse(&usage, argc, argv), code = EXIT_USAGE;

@@ -63,6 +63,7 @@ struct heads_grid {
 
 struct heads_choices {
     struct heads_grid l2, l2_evidence;
+    struct heads_grid distill; /* shares of exit 0's answers, 0 to 1, in what heads without evidence learn */
     double lambda, beta;
     double max_loss;
     bool from_output; /* training begins at the LM head's rows, else at small random ones */
@@ -82,6 +83,7 @@ struct heads_set {
     struct heads heads;
     struct heads_measure measures[HEADS_MAX_EXITS]; /* as heads.exits */
     double l2, l2_evidence;                         /* 0: no such block */
+    double distill;
     struct calibrate_result thresholds;
 };
 
@@ -103,9 +105,13 @@ int heads_trainer_create(struct heads_trainer **trainer, const struct heads_rows
 void heads_trainer_destroy(struct heads_trainer *trainer);
 
 /*
- * Exit 0 comes first: hybrid heads take its penalty for their evidence, and it stands before their chain of exits. Each
- * penalty is the strongest whose loss on the rows that calibrate is within a standard error of the least: what is
- * weaker fits what the rows have by chance.
+ * Exit 0 comes first: hybrid heads take its penalty for their evidence, and it stands before their chain of exits; the
+ * others may learn from its answers. A label is a coin thrown once, exit 0's answer the coin's bias as far as evidence
+ * tells it: where the prompt says what exit 0 knows, heads find it in hidden states from far fewer rows. (On ml-100k,
+ * 2,100 rows, layer 15: AUC .752 from labels, .778 from exit 0's answers, itself .792.) How much of the targets is
+ * exit 0's, the rows that calibrate decide, and by labels: where it knows little its share is 0. Each penalty is the
+ * strongest whose loss on the rows that calibrate is within a standard error of the least: what is weaker fits what the
+ * rows have by chance.
  */
 int heads_train_exit0(struct heads_trainer *trainer, struct heads_exit0 *exit0, struct error *err);
 

@@ -19,8 +19,8 @@ static int out_of_memory(struct error *err)
 struct fitting {
     const struct heads_trainer *trainer;
     const struct inputs *inputs;
-    const struct heads_grid *grid;
-    struct fit *fits; /* (grid, heads) */
+    const struct fit_grid *grid;
+    struct fit *fits; /* (shares, penalties, heads) */
     size_t done;
     pthread_mutex_t lock; /* of done and progress */
     struct progress progress;
@@ -87,43 +87,60 @@ static int judge(const struct heads_trainer *trainer, const struct inputs *input
     return 0;
 }
 
-static int fit_head(const struct heads_trainer *trainer, const struct inputs *inputs, double penalty, size_t head,
-                    struct fit *fit, struct error *err)
+/* Labels, and exit 0's answers by their share. */
+static void make_targets(const struct heads_trainer *trainer, double share, float *targets)
+{
+    for (size_t i = 0; i < trainer->rows->train; i++) {
+        double label = trainer->rows->labels[i];
+        targets[i] =
+            (float)(share > 0 ? (1 - share) * label + share * heads_probability(trainer->exit0_logits[i]) : label);
+    }
+}
+
+static int fit_head(const struct heads_trainer *trainer, const struct inputs *inputs, double share, double penalty,
+                    size_t head, struct fit *fit, struct error *err)
 {
     const struct heads_rows *rows = trainer->rows;
     size_t first = head * inputs->views_of_a_head, held = rows->count - rows->train;
     double *l2 = malloc(inputs->width * sizeof *l2);
-    if (l2 == NULL)
-        return out_of_memory(err);
+    float *targets = malloc(rows->train * sizeof *targets);
+    int result = l2 != NULL && targets != NULL ? fit_allocate(fit, inputs, rows->count, held, err) : out_of_memory(err);
+    if (result != 0)
+        goto out;
+    make_targets(trainer, share, targets);
     for (size_t j = 0; j < inputs->width; j++)
         l2[j] = inputs->hidden > 0 && j >= inputs->hidden ? inputs->l2_evidence : penalty;
     const struct train_problem problem = {.views = inputs->views + first,
                                           .view_count = inputs->views_of_a_head,
                                           .labels = rows->labels,
+                                          .targets = targets,
                                           .count = rows->train,
                                           .held = held,
                                           .width = inputs->width,
                                           .l2 = l2};
-    int result = fit_allocate(fit, inputs, rows->count, held, err);
-    if (result == 0) {
-        begin(trainer, inputs, first + inputs->views_of_a_head - 1, fit);
-        result = train_head(&problem, &trainer->choices->adam, fit->weights, &fit->bias, &fit->result, err);
-    }
+    begin(trainer, inputs, first + inputs->views_of_a_head - 1, fit);
+    result = train_head(&problem, &trainer->choices->adam, fit->weights, &fit->bias, &fit->result, err);
+    if (result == 0)
+        result = judge(trainer, inputs, first, fit, err);
+out:
     free(l2);
-    return result == 0 ? judge(trainer, inputs, first, fit, err) : -1;
+    free(targets);
+    return result;
 }
 
 static void fit_task(void *job, size_t index, size_t worker)
 {
     (void)worker;
     struct fitting *fitting = job;
-    size_t heads = fitting->inputs->heads;
+    const struct heads_grid *shares = fitting->grid->distill, *penalties = fitting->grid->l2;
+    size_t heads = fitting->inputs->heads, point = index / heads;
     struct fit *fit = &fitting->fits[index];
-    fit->failed = fit_head(fitting->trainer, fitting->inputs, fitting->grid->values[index / heads], index % heads, fit,
-                           &fit->err) != 0;
+    fit->failed = fit_head(fitting->trainer, fitting->inputs, shares->values[point / penalties->count],
+                           penalties->values[point % penalties->count], index % heads, fit, &fit->err) != 0;
     pthread_mutex_lock(&fitting->lock);
     fitting->done++;
-    progress_show(&fitting->progress, fitting->done, (double)fitting->done / (double)(heads * fitting->grid->count));
+    progress_show(&fitting->progress, fitting->done,
+                  (double)fitting->done / (double)(heads * shares->count * penalties->count));
     pthread_mutex_unlock(&fitting->lock);
 }
 
@@ -157,23 +174,25 @@ static bool is_as_good(const struct fit *fits, const struct fit *best, size_t he
     return mean <= sqrt(fmax(0, squares / count - mean * mean) / count);
 }
 
-static size_t choose_penalty(const struct fitting *fitting, size_t rows)
+/* A point of the grid. */
+static size_t choose_point(const struct fitting *fitting, size_t rows)
 {
-    size_t heads = fitting->inputs->heads, best = 0, chosen = 0;
-    for (size_t i = 1; i < fitting->grid->count; i++)
+    size_t heads = fitting->inputs->heads, penalties = fitting->grid->l2->count, best = 0, chosen;
+    for (size_t i = 1; i < fitting->grid->distill->count * penalties; i++)
         if (mean_loss(fitting->fits + i * heads, heads, rows) < mean_loss(fitting->fits + best * heads, heads, rows))
             best = i;
-    for (size_t i = 0; i < fitting->grid->count; i++)
+    chosen = best;
+    for (size_t i = best; i < best - best % penalties + penalties; i++)
         if (is_as_good(fitting->fits + i * heads, fitting->fits + best * heads, heads, rows))
             chosen = i;
     return chosen;
 }
 
-int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct heads_grid *grid,
-              const char *what, struct fit *chosen, double *penalty, struct error *err)
+int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct fit_grid *grid,
+              const char *what, struct fit *chosen, double *distill, double *penalty, struct error *err)
 {
     const struct heads_rows *rows = trainer->rows;
-    size_t count = grid->count * inputs->heads, best = 0;
+    size_t count = grid->distill->count * grid->l2->count * inputs->heads, best = 0;
     struct fitting fitting = {.trainer = trainer, .inputs = inputs, .grid = grid, .lock = PTHREAD_MUTEX_INITIALIZER};
     int result = 0;
     fitting.fits = calloc(count, sizeof *fitting.fits);
@@ -188,8 +207,9 @@ int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, 
             result = -1;
         }
     if (result == 0)
-        best = choose_penalty(&fitting, rows->count - rows->train);
-    *penalty = grid->values[best];
+        best = choose_point(&fitting, rows->count - rows->train);
+    *distill = grid->distill->values[best / grid->l2->count];
+    *penalty = grid->l2->values[best % grid->l2->count];
     for (size_t i = 0; i < count; i++) {
         if (result == 0 && i / inputs->heads == best)
             chosen[i % inputs->heads] = fitting.fits[i];

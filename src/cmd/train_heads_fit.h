@@ -36,9 +36,17 @@ struct fit {
     struct error err;
 };
 
-/* Fits all heads at all penalties of the grid; chosen[heads] are those of the best penalty, to be freed each. */
-int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct heads_grid *grid,
-              const char *what, struct fit *chosen, double *penalty, struct error *err);
+/* What fits may differ in: each share of exit 0's answers in the targets with each penalty. */
+struct fit_grid {
+    const struct heads_grid *distill, *l2;
+};
+
+/*
+ * Fits all heads at all points of the grid; chosen[heads] are those of the best point, to be freed each. The share is
+ * that of the least loss on the rows that calibrate, the penalty the strongest that is as good there.
+ */
+int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, const struct fit_grid *grid,
+              const char *what, struct fit *chosen, double *distill, double *penalty, struct error *err);
 void fit_free(struct fit *fit);
 
 /* How a fit does at one of its views, on the rows that calibrate. */

@@ -145,14 +145,18 @@ static double fold_evidence(const struct train_scale *scale, const float *weight
     return bias;
 }
 
+static const struct heads_grid labels_alone = {{0}, 1};
+
 int heads_train_exit0(struct heads_trainer *trainer, struct heads_exit0 *exit0, struct error *err)
 {
     struct inputs inputs = {.evidence = EVIDENCE_FEATURES, .heads = 1, .views_of_a_head = 1};
+    const struct fit_grid grid = {&labels_alone, &trainer->choices->l2_evidence};
     struct fit fit = {0};
+    double distill;
     int result = inputs_make(&inputs, trainer, 1, err);
     *exit0 = (struct heads_exit0){0};
     if (result == 0)
-        result = fit_heads(trainer, &inputs, &trainer->choices->l2_evidence, "exit 0", &fit, &exit0->l2, err);
+        result = fit_heads(trainer, &inputs, &grid, "exit 0", &fit, &distill, &exit0->l2, err);
     if (result == 0)
         result = fit_measure(trainer, &fit, 0, 0, &exit0->measure, err);
     if (result == 0) {
@@ -277,11 +281,13 @@ int heads_train_set(struct heads_trainer *trainer, enum heads_kind kind, struct 
                             .l2_evidence = trainer->exit0.l2,
                             .heads = kind == HEADS_SINGLE ? 1 : exits,
                             .views_of_a_head = kind == HEADS_SINGLE ? exits : 1};
+    const struct fit_grid grid = {kind == HEADS_HYBRID ? &labels_alone : &trainer->choices->distill,
+                                  &trainer->choices->l2};
     struct fit *fits = calloc(exits, sizeof *fits);
     *set = (struct heads_set){.l2_evidence = kind == HEADS_HYBRID ? trainer->exit0.l2 : 0};
     int result = fits == NULL ? out_of_memory(err) : inputs_make(&inputs, trainer, exits, err);
     if (result == 0)
-        result = fit_heads(trainer, &inputs, &trainer->choices->l2, heads_kind_names[kind], fits, &set->l2, err);
+        result = fit_heads(trainer, &inputs, &grid, heads_kind_names[kind], fits, &set->distill, &set->l2, err);
     if (result == 0)
         result = make_heads(trainer, &inputs, fits, set, err);
     if (result == 0)

@@ -97,9 +97,10 @@ int calibrate_bound(const double *values, const uint32_t *clusters, size_t count
     if (spread.moments.clusters < CALIBRATE_LEAST_CLUSTERS)
         *bound = INFINITY;
     else
-        *bound = spread.mean + (spread.error > 0 ? widen(t_quantile(normal_quantiles[chains - 1], freedom),
-                                                         &spread.moments) * spread.error
-                                                 : 0);
+        *bound =
+            spread.mean +
+            (spread.error > 0 ? widen(t_quantile(normal_quantiles[chains - 1], freedom), &spread.moments) * spread.error
+                              : 0);
     return 0;
 }
 

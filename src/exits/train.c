@@ -60,9 +60,14 @@ void train_logits(const float *rows, size_t count, size_t width, const float *we
         logits[i] = (double)dot(rows + i * width, weights, width) + (double)bias;
 }
 
+static double target_of(const struct train_problem *problem, size_t row)
+{
+    return problem->targets != NULL ? (double)problem->targets[row] : problem->labels[row];
+}
+
 /* Adds a chunk's gradient; returns its loss. One pass: a row is still at hand when its slope is known. */
-static double pass_chunk(struct adam *adam, const struct train_view *view, const uint8_t *labels, size_t begin,
-                         size_t end)
+static double pass_chunk(struct adam *adam, const struct train_problem *problem, const struct train_view *view,
+                         size_t begin, size_t end)
 {
     size_t width = adam->width;
     double loss = 0, slopes = 0, bias = adam->parameters[width];
@@ -70,8 +75,9 @@ static double pass_chunk(struct adam *adam, const struct train_view *view, const
     memset(adam->chunk, 0, width * sizeof *adam->chunk);
     for (size_t i = begin; i < end; i++) {
         const float *row = view->rows + i * width;
-        double logit = (double)dot(row, adam->weights, width) + bias, slope = sigmoid(logit) - labels[i];
-        loss += train_log_loss(logit, labels[i]);
+        double logit = (double)dot(row, adam->weights, width) + bias, target = target_of(problem, i);
+        double slope = sigmoid(logit) - target;
+        loss += train_log_loss(logit, 0) - target * logit;
         slopes += slope;
         add_scaled(adam->chunk, row, (float)slope, width);
     }
@@ -97,7 +103,7 @@ static double pass(struct adam *adam, const struct train_problem *problem, doubl
     for (size_t v = 0; v < problem->view_count; v++)
         for (size_t i = 0; i < problem->count; i += CHUNK_ROWS) {
             size_t end = problem->count - i < CHUNK_ROWS ? problem->count : i + CHUNK_ROWS;
-            *loss += pass_chunk(adam, &problem->views[v], problem->labels, i, end);
+            *loss += pass_chunk(adam, problem, &problem->views[v], i, end);
         }
     return *loss + penalty;
 }
@@ -154,6 +160,10 @@ static int check_rows(const struct train_problem *problem, struct error *err)
     if (yes == 0 || yes == problem->count)
         return error_set(err, ERROR_BAD_INPUT, "%zu rows to train on, %zu of them yes: both labels are needed",
                          problem->count, yes);
+    for (size_t i = 0; i < problem->count; i++)
+        if (!(target_of(problem, i) >= 0 && target_of(problem, i) <= 1))
+            return error_set(err, ERROR_BAD_INPUT, "the target of row %zu is %g; it must be from 0 to 1", i,
+                             target_of(problem, i));
     for (size_t v = 0; v < problem->view_count; v++) {
         if (!(problem->views[v].weight > 0) || !isfinite(problem->views[v].weight))
             return error_set(err, ERROR_BAD_INPUT, "an exit's weight is %g; it must be above 0",

@@ -7,8 +7,8 @@
  *   sum over views v of v.weight * sum over rows i of log_loss(y_i, w . x_vi + b)  +  1/2 sum over j of l2_j * w_j^2
  *
  * The loss is a sum, so l2 has the meaning that "ridge" or 1 / C have elsewhere, and a block of inputs can have its
- * own. The bias bears no penalty. One view is the head of one exit; several views share one head (the paper's single
- * head), each weighted with lambda of its exit.
+ * own. The bias bears no penalty. y_i is the label, or where targets are given a probability. One view is the head of
+ * one exit; several views share one head (the paper's single head), each weighted with lambda of its exit.
  *
  * That is strictly convex: without rows held out the result is the optimum wherever training began, as the learning
  * rate is halved wherever progress ends. On 3,600 rows of 576 standardised hidden states it came within 1e-4 of
@@ -71,6 +71,8 @@ struct train_problem {
     const struct train_view *views;
     size_t view_count;
     const uint8_t *labels; /* (count + held): 0 or 1 */
+    const float *targets;  /* (count) what to answer instead of the labels, 0 to 1 (distillation, Hinton and others
+                              2015); NULL: the labels */
     size_t count;          /* rows that train, the first; both labels among them */
     size_t held;           /* rows behind them that tell when to stop; 0: at the optimum */
     size_t width;          /* multiple of TRAIN_LANES */

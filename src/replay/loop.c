@@ -192,8 +192,8 @@ static int choose_rendered(struct run *run, struct error *err)
 }
 
 /*
- * A chronological split cuts all requests of the range, whatever is sampled of them: a smaller sample has the same cuts.
- * A random one draws for those that are left.
+ * A chronological split cuts all requests of the range, whatever is sampled of them: a smaller sample has the same
+ * cuts. A random one draws for those that are left.
  */
 static int choose_requests(struct run *run, const struct replay_log *log, struct error *err)
 {

@@ -339,6 +339,7 @@ static void wrong_usage_and_too_few_rows_are_refused(void **state)
     expect_refused("--rows-share 2", EXIT_USAGE, "--rows-share");
     expect_refused("--sets text,deep", EXIT_USAGE, "text,deep");
     expect_refused("--l2 0,1", EXIT_USAGE, "--l2");
+    expect_refused("--distill 0,1.5", EXIT_USAGE, "--distill");
     expect_refused("--init zero", EXIT_USAGE, "--init");
     expect_refused("--beta -1", EXIT_USAGE, "--beta");
     expect_refused("--from 0.5 --to 0.52", EXIT_FAILED, "at least 20 each");

@@ -216,6 +216,37 @@ static void a_planted_head_is_found(void **state)
     test_free(scene);
 }
 
+/* Mean squared distance of the logits from those that the labels were drawn from, on rows that did not train. */
+static double distance_from_planted(const struct scene *scene, const struct fit *fit)
+{
+    double logits[HELD], sum = 0;
+    train_logits(scene->rows[0] + COUNT * WIDTH, HELD, WIDTH, fit->weights, fit->bias, logits);
+    for (size_t i = 0; i < HELD; i++)
+        sum += (logits[i] - scene->planted[COUNT + i]) * (logits[i] - scene->planted[COUNT + i]);
+    return sum / HELD;
+}
+
+static void probabilities_teach_more_than_labels(void **state)
+{
+    (void)state;
+    struct scene *scene = make_scene(9);
+    const struct train_view view = {scene->rows[0], 1};
+    struct train_problem problem = problem_of(scene, &view, 1);
+    float labels[COUNT], probabilities[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        labels[i] = scene->labels[i];
+        probabilities[i] = (float)(1 / (1 + exp(-scene->planted[i])));
+    }
+    struct fit by_labels = train(&problem);
+    problem.targets = labels;
+    struct fit same = train(&problem);
+    assert_memory_equal(same.weights, by_labels.weights, sizeof same.weights);
+    problem.targets = probabilities;
+    struct fit taught = train(&problem);
+    assert_true(distance_from_planted(scene, &taught) < 0.3 * distance_from_planted(scene, &by_labels));
+    test_free(scene);
+}
+
 static void held_rows_end_training_before_it_learns_noise(void **state)
 {
     (void)state;
@@ -286,6 +317,10 @@ static void what_cannot_be_learned_from_is_refused(void **state)
     scene->rows[0][5 * WIDTH + 2] = NAN;
     assert_refused(&problem, &settings, "row 5 is not finite in column 2");
     scene->rows[0][5 * WIDTH + 2] = 0;
+    float targets[COUNT] = {[6] = 1.5f};
+    problem.targets = targets;
+    assert_refused(&problem, &settings, "target of row 6 is 1.5");
+    problem.targets = NULL;
     memset(scene->labels, 1, sizeof scene->labels);
     assert_refused(&problem, &settings, "both labels");
     problem.count = 0;
@@ -422,6 +457,7 @@ int main(void)
         cmocka_unit_test(a_shared_head_weighs_its_exits_by_lambda),
         cmocka_unit_test(where_training_begins_does_not_matter),
         cmocka_unit_test(a_planted_head_is_found),
+        cmocka_unit_test(probabilities_teach_more_than_labels),
         cmocka_unit_test(held_rows_end_training_before_it_learns_noise),
         cmocka_unit_test(the_same_rows_give_the_same_bits),
         cmocka_unit_test(what_cannot_be_learned_from_is_refused),
