@@ -60,9 +60,15 @@ static void begin(const struct heads_trainer *trainer, const struct inputs *inpu
 static int fit_allocate(struct fit *fit, const struct inputs *inputs, size_t count, size_t held, struct error *err)
 {
     fit->weights = calloc(inputs->width, sizeof *fit->weights);
-    fit->logits = malloc(inputs->views_of_a_head * count * sizeof *fit->logits);
+    fit->logits = malloc(inputs->exits_of_a_head * count * sizeof *fit->logits);
     fit->losses = calloc(held, sizeof *fit->losses);
     return fit->weights != NULL && fit->logits != NULL && fit->losses != NULL ? 0 : out_of_memory(err);
+}
+
+/* The rows that an exit's answer comes from. */
+static const float *rows_at(const struct heads_trainer *trainer, const struct inputs *inputs, size_t exit)
+{
+    return inputs->layers[inputs->hidden > 0 ? trainer->output->exits[exit].layer - 1 : 0];
 }
 
 /* Scaled logits of all rows at each of the head's exits, and the rows' mean losses where they calibrate. */
@@ -71,10 +77,10 @@ static int judge(const struct heads_trainer *trainer, const struct inputs *input
 {
     const struct heads_rows *rows = trainer->rows;
     size_t held = rows->count - rows->train;
-    for (size_t v = 0; v < inputs->views_of_a_head; v++) {
+    for (size_t v = 0; v < inputs->exits_of_a_head; v++) {
         double *logits = fit->logits + v * rows->count;
         struct platt *platt = &fit->platts[v];
-        train_logits(inputs->views[first + v].rows, rows->count, inputs->width, fit->weights, fit->bias, logits);
+        train_logits(rows_at(trainer, inputs, first + v), rows->count, inputs->width, fit->weights, fit->bias, logits);
         if (platt_fit(platt, logits + rows->train, rows->labels + rows->train, held, err) != 0)
             return inputs->hidden == 0 ? error_wrap(err, "exit 0")
                                        : error_wrap(err, "exit %zu", trainer->output->exits[first + v].layer);
@@ -82,7 +88,7 @@ static int judge(const struct heads_trainer *trainer, const struct inputs *input
             logits[i] = platt->slope * logits[i] + platt->intercept;
         for (size_t i = 0; i < held; i++)
             fit->losses[i] += train_log_loss(logits[rows->train + i], rows->labels[rows->train + i]) /
-                              (double)inputs->views_of_a_head;
+                              (double)inputs->exits_of_a_head;
     }
     return 0;
 }
@@ -97,28 +103,59 @@ static void make_targets(const struct heads_trainer *trainer, double share, floa
     }
 }
 
+/*
+ * What an exit's head is fitted to: the rows of its layer and, `below`, those of the layers under it, which weigh as
+ * much together. Rules look at the answers there, too: fitted to all, they go from layer to layer in smaller steps.
+ */
+static size_t add_views(const struct heads_trainer *trainer, const struct inputs *inputs, size_t exit, bool below,
+                        struct train_view *views)
+{
+    const struct heads_choices *choices = trainer->choices;
+    size_t count = 1, exits = inputs->heads * inputs->exits_of_a_head;
+    double weight = train_weight(choices->lambda, choices->beta, exits - 1 - exit);
+    views[0] = (struct train_view){rows_at(trainer, inputs, exit), weight};
+    if (!below)
+        return 1;
+    size_t layer = trainer->output->exits[exit].layer;
+    for (; count < HEADS_FITTED_LAYERS && count < layer; count++)
+        views[count] = (struct train_view){inputs->layers[layer - 1 - count], weight};
+    views[0].weight = weight / 2;
+    for (size_t v = 1; v < count; v++)
+        views[v].weight = weight / 2 / (double)(count - 1);
+    return count;
+}
+
+/* `fit` is new, or (`below`) goes on from where it is. */
 static int fit_head(const struct heads_trainer *trainer, const struct inputs *inputs, double share, double penalty,
-                    size_t head, struct fit *fit, struct error *err)
+                    size_t head, bool below, struct fit *fit, struct error *err)
 {
     const struct heads_rows *rows = trainer->rows;
-    size_t first = head * inputs->views_of_a_head, held = rows->count - rows->train;
+    size_t first = head * inputs->exits_of_a_head, held = rows->count - rows->train;
     double *l2 = malloc(inputs->width * sizeof *l2);
     float *targets = malloc(rows->train * sizeof *targets);
-    int result = l2 != NULL && targets != NULL ? fit_allocate(fit, inputs, rows->count, held, err) : out_of_memory(err);
+    struct train_view views[HEADS_MAX_EXITS * HEADS_FITTED_LAYERS];
+    size_t view_count = 0;
+    int result = l2 == NULL || targets == NULL ? out_of_memory(err)
+                 : below                       ? 0
+                                               : fit_allocate(fit, inputs, rows->count, held, err);
     if (result != 0)
         goto out;
+    for (size_t e = first; e < first + inputs->exits_of_a_head; e++)
+        view_count += add_views(trainer, inputs, e, below, views + view_count);
     make_targets(trainer, share, targets);
     for (size_t j = 0; j < inputs->width; j++)
         l2[j] = inputs->hidden > 0 && j >= inputs->hidden ? inputs->l2_evidence : penalty;
-    const struct train_problem problem = {.views = inputs->views + first,
-                                          .view_count = inputs->views_of_a_head,
+    const struct train_problem problem = {.views = views,
+                                          .view_count = view_count,
                                           .labels = rows->labels,
                                           .targets = targets,
                                           .count = rows->train,
                                           .held = held,
                                           .width = inputs->width,
                                           .l2 = l2};
-    begin(trainer, inputs, first + inputs->views_of_a_head - 1, fit);
+    if (!below)
+        begin(trainer, inputs, first + inputs->exits_of_a_head - 1, fit);
+    memset(fit->losses, 0, held * sizeof *fit->losses);
     result = train_head(&problem, &trainer->choices->adam, fit->weights, &fit->bias, &fit->result, err);
     if (result == 0)
         result = judge(trainer, inputs, first, fit, err);
@@ -136,12 +173,39 @@ static void fit_task(void *job, size_t index, size_t worker)
     size_t heads = fitting->inputs->heads, point = index / heads;
     struct fit *fit = &fitting->fits[index];
     fit->failed = fit_head(fitting->trainer, fitting->inputs, shares->values[point / penalties->count],
-                           penalties->values[point % penalties->count], index % heads, fit, &fit->err) != 0;
+                           penalties->values[point % penalties->count], index % heads, false, fit, &fit->err) != 0;
     pthread_mutex_lock(&fitting->lock);
     fitting->done++;
     progress_show(&fitting->progress, fitting->done,
                   (double)fitting->done / (double)(heads * shares->count * penalties->count));
     pthread_mutex_unlock(&fitting->lock);
+}
+
+/* What a task does in the end: a chosen head once more, to the layers below as well. */
+struct refitting {
+    const struct heads_trainer *trainer;
+    const struct inputs *inputs;
+    double share, penalty;
+    struct fit *fits; /* (heads) */
+};
+
+static void refit_task(void *job, size_t head, size_t worker)
+{
+    (void)worker;
+    const struct refitting *refitting = job;
+    struct fit *fit = &refitting->fits[head];
+    fit->failed = fit_head(refitting->trainer, refitting->inputs, refitting->share, refitting->penalty, head, true, fit,
+                           &fit->err) != 0;
+}
+
+static int take_failure(const struct fit *fits, size_t count, struct error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (fits[i].failed) {
+            *err = fits[i].err;
+            return -1;
+        }
+    return 0;
 }
 
 /* Loss of a row at a penalty, mean over the heads. */
@@ -194,18 +258,13 @@ int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, 
     const struct heads_rows *rows = trainer->rows;
     size_t count = grid->distill->count * grid->l2->count * inputs->heads, best = 0;
     struct fitting fitting = {.trainer = trainer, .inputs = inputs, .grid = grid, .lock = PTHREAD_MUTEX_INITIALIZER};
-    int result = 0;
     fitting.fits = calloc(count, sizeof *fitting.fits);
     if (fitting.fits == NULL)
         return out_of_memory(err);
     progress_begin(&fitting.progress, what, "heads");
     pool_run(trainer->pool, count, fit_task, &fitting);
     progress_end(&fitting.progress, count);
-    for (size_t i = 0; i < count && result == 0; i++)
-        if (fitting.fits[i].failed) {
-            *err = fitting.fits[i].err;
-            result = -1;
-        }
+    int result = take_failure(fitting.fits, count, err);
     if (result == 0)
         best = choose_point(&fitting, rows->count - rows->train);
     *distill = grid->distill->values[best / grid->l2->count];
@@ -217,19 +276,23 @@ int fit_heads(const struct heads_trainer *trainer, const struct inputs *inputs, 
             fit_free(&fitting.fits[i]);
     }
     free(fitting.fits);
-    return result;
+    if (result != 0 || inputs->hidden == 0)
+        return result;
+    struct refitting refitting = {trainer, inputs, *distill, *penalty, chosen};
+    pool_run(trainer->pool, inputs->heads, refit_task, &refitting);
+    return take_failure(chosen, inputs->heads, err);
 }
 
-int fit_measure(const struct heads_trainer *trainer, const struct fit *fit, size_t view, size_t layer,
+int fit_measure(const struct heads_trainer *trainer, const struct fit *fit, size_t exit, size_t layer,
                 struct heads_measure *measure, struct error *err)
 {
     const struct heads_rows *rows = trainer->rows;
     size_t held = rows->count - rows->train;
-    const double *logits = fit->logits + view * rows->count + rows->train;
+    const double *logits = fit->logits + exit * rows->count + rows->train;
     bool *labels = malloc(held * sizeof *labels);
     if (labels == NULL)
         return out_of_memory(err);
-    *measure = (struct heads_measure){.layer = layer, .platt = fit->platts[view], .epochs = fit->result.epochs};
+    *measure = (struct heads_measure){.layer = layer, .platt = fit->platts[exit], .epochs = fit->result.epochs};
     for (size_t i = 0; i < held; i++) {
         labels[i] = rows->labels[rows->train + i];
         measure->log_loss += train_log_loss(logits[i], labels[i]) / (double)held;

@@ -89,46 +89,62 @@ void heads_trainer_destroy(struct heads_trainer *trainer)
 struct filling {
     struct heads_trainer *trainer;
     struct inputs *inputs;
-    float *values[HEADS_MAX_EXITS];
 };
 
-static void fill_exit(void *job, size_t exit, size_t worker)
+static void fill_layer(void *job, size_t index, size_t worker)
 {
     (void)worker;
-    struct filling *filling = job;
+    const struct filling *filling = job;
     struct heads_trainer *trainer = filling->trainer;
     const struct inputs *inputs = filling->inputs;
+    float *values = inputs->layers[index];
     size_t count = trainer->rows->count;
+    if (values == NULL)
+        return;
     if (inputs->hidden > 0) {
-        size_t layer = trainer->output->exits[exit].layer;
-        struct train_rows states = states_after(trainer, layer, count);
-        train_scale_apply(&trainer->scales[layer - 1], &states, filling->values[exit], inputs->width);
+        struct train_rows states = states_after(trainer, index + 1, count);
+        train_scale_apply(&trainer->scales[index], &states, values, inputs->width);
     }
     if (inputs->evidence > 0) {
         struct train_rows features = features_of(trainer, count);
-        train_scale_apply(&trainer->evidence, &features, filling->values[exit] + inputs->hidden, inputs->width);
+        train_scale_apply(&trainer->evidence, &features, values + inputs->hidden, inputs->width);
     }
 }
 
 static void inputs_free(struct inputs *inputs)
 {
-    for (size_t i = 0; i < HEADS_MAX_EXITS; i++)
-        free((void *)(uintptr_t)inputs->views[i].rows);
+    for (size_t i = 0; inputs->layers != NULL && i < inputs->layer_count; i++)
+        free(inputs->layers[i]);
+    free(inputs->layers);
 }
 
-/* Views of `exits` exits, the distance from the last one giving their weight. */
-static int inputs_make(struct inputs *inputs, struct heads_trainer *trainer, size_t exits, struct error *err)
+/* Whether an exit's head is fitted to the rows after that layer. */
+static bool is_fitted_to(const struct heads_trainer *trainer, size_t layer)
 {
-    struct filling filling = {.trainer = trainer, .inputs = inputs};
+    for (size_t e = 0; e < trainer->output->count; e++) {
+        size_t top = trainer->output->exits[e].layer;
+        if (layer <= top && layer + HEADS_FITTED_LAYERS > top)
+            return true;
+    }
+    return false;
+}
+
+static int inputs_make(struct inputs *inputs, struct heads_trainer *trainer, struct error *err)
+{
+    struct filling filling = {trainer, inputs};
     inputs->width = train_width(inputs->hidden + inputs->evidence);
-    for (size_t i = 0; i < exits; i++) {
-        filling.values[i] = calloc(trainer->rows->count * inputs->width, sizeof(float));
-        double weight = train_weight(trainer->choices->lambda, trainer->choices->beta, exits - 1 - i);
-        inputs->views[i] = (struct train_view){filling.values[i], weight};
-        if (filling.values[i] == NULL)
+    inputs->layer_count = inputs->hidden > 0 ? trainer->rows->layers : 1;
+    inputs->layers = calloc(inputs->layer_count, sizeof *inputs->layers);
+    if (inputs->layers == NULL)
+        return out_of_memory(err);
+    for (size_t i = 0; i < inputs->layer_count; i++) {
+        if (inputs->hidden > 0 && !is_fitted_to(trainer, i + 1))
+            continue;
+        inputs->layers[i] = calloc(trainer->rows->count * inputs->width, sizeof **inputs->layers);
+        if (inputs->layers[i] == NULL)
             return out_of_memory(err);
     }
-    pool_run(trainer->pool, exits, fill_exit, &filling);
+    pool_run(trainer->pool, inputs->layer_count, fill_layer, &filling);
     return 0;
 }
 
@@ -149,11 +165,11 @@ static const struct heads_grid labels_alone = {{0}, 1};
 
 int heads_train_exit0(struct heads_trainer *trainer, struct heads_exit0 *exit0, struct error *err)
 {
-    struct inputs inputs = {.evidence = EVIDENCE_FEATURES, .heads = 1, .views_of_a_head = 1};
+    struct inputs inputs = {.evidence = EVIDENCE_FEATURES, .heads = 1, .exits_of_a_head = 1};
     const struct fit_grid grid = {&labels_alone, &trainer->choices->l2_evidence};
     struct fit fit = {0};
     double distill;
-    int result = inputs_make(&inputs, trainer, 1, err);
+    int result = inputs_make(&inputs, trainer, err);
     *exit0 = (struct heads_exit0){0};
     if (result == 0)
         result = fit_heads(trainer, &inputs, &grid, "exit 0", &fit, &distill, &exit0->l2, err);
@@ -216,13 +232,13 @@ static int make_heads(const struct heads_trainer *trainer, const struct inputs *
     memcpy(heads->exit0, trainer->exit0.weights, sizeof trainer->exit0.weights);
     heads->exit0_bias = trainer->exit0.bias;
     for (size_t e = 0; e < output->count; e++) {
-        const struct fit *fit = &fits[e / inputs->views_of_a_head];
-        size_t layer = output->exits[e].layer, view = e % inputs->views_of_a_head;
+        const struct fit *fit = &fits[e / inputs->exits_of_a_head];
+        size_t layer = output->exits[e].layer, exit = e % inputs->exits_of_a_head;
         struct head *head = &heads->exits[heads->count++];
         *head = (struct head){
             .layer = layer, .first = layer > HEADS_LAYERS ? layer - HEADS_LAYERS + 1 : 1, .leave = INFINITY};
-        if (fold_head(trainer, inputs, fit, &fit->platts[view], head, err) != 0 ||
-            fit_measure(trainer, fit, view, layer, &set->measures[e], err) != 0)
+        if (fold_head(trainer, inputs, fit, &fit->platts[exit], head, err) != 0 ||
+            fit_measure(trainer, fit, exit, layer, &set->measures[e], err) != 0)
             return -1;
     }
     return 0;
@@ -239,7 +255,7 @@ static double *gather_chain(const struct heads_trainer *trainer, const struct in
             logits[i * chain] = trainer->exit0_logits[i];
         for (size_t e = 0; e < exits; e++)
             logits[i * chain + exit0 + e] =
-                fits[e / inputs->views_of_a_head].logits[e % inputs->views_of_a_head * rows + i];
+                fits[e / inputs->exits_of_a_head].logits[e % inputs->exits_of_a_head * rows + i];
     }
     return logits;
 }
@@ -280,12 +296,12 @@ int heads_train_set(struct heads_trainer *trainer, enum heads_kind kind, struct 
                             .evidence = kind == HEADS_HYBRID ? EVIDENCE_FEATURES : 0,
                             .l2_evidence = trainer->exit0.l2,
                             .heads = kind == HEADS_SINGLE ? 1 : exits,
-                            .views_of_a_head = kind == HEADS_SINGLE ? exits : 1};
+                            .exits_of_a_head = kind == HEADS_SINGLE ? exits : 1};
     const struct fit_grid grid = {kind == HEADS_HYBRID ? &labels_alone : &trainer->choices->distill,
                                   &trainer->choices->l2};
     struct fit *fits = calloc(exits, sizeof *fits);
     *set = (struct heads_set){.l2_evidence = kind == HEADS_HYBRID ? trainer->exit0.l2 : 0};
-    int result = fits == NULL ? out_of_memory(err) : inputs_make(&inputs, trainer, exits, err);
+    int result = fits == NULL ? out_of_memory(err) : inputs_make(&inputs, trainer, err);
     if (result == 0)
         result = fit_heads(trainer, &inputs, &grid, heads_kind_names[kind], fits, &set->distill, &set->l2, err);
     if (result == 0)

@@ -238,7 +238,7 @@ def read_flags():
     parser = argparse.ArgumentParser(prog="./dev bench replay", description=__doc__)
     for name in ("program", "model", "ratings", "items", "template", "work", "out", "threads"):
         parser.add_argument("--" + name, required=True)
-    parser.add_argument("--rows", type=int, default=3000, help="test rows, about")
+    parser.add_argument("--rows", type=int, default=2500, help="test rows, about")
     parser.add_argument("--train-share", type=float, default=0.1, help="of the rows in 50-75 %% that train")
     flags = parser.parse_args()
     with open(flags.ratings) as file:
@@ -251,7 +251,7 @@ def main():
     flags = bench.flags
     shutil.rmtree(flags.work, ignore_errors=True)
     os.makedirs(flags.work)
-    heads, l2 = bench.train("evidence", "text,hybrid", {})
+    heads, l2 = bench.train("evidence", "text,hybrid", {}, ["--calibrate-share", "0.5"])
     report, _ = bench.judge("evidence", heads, l2, {}, flags.rows, more=["--measure", "200"])
     _, once = bench.judge("once", heads, l2, {}, flags.rows / 10, more=["--fresh"])
     _, again = bench.judge("again", heads, l2, {}, flags.rows / 10, more=["--fresh"])
