@@ -107,10 +107,10 @@ static void print_origin(const struct shown *shown)
 
 static void print_leave(float leave)
 {
-    if (leave <= 1.0f)
+    if (leave > 0.5f && leave <= 1.0f)
         printf(" %10.4f", (double)leave);
     else
-        printf(" %10s", "never");
+        printf(" %10s", leave <= 0.5f ? "all leave" : "never");
 }
 
 static void print_set(const char *name, const struct heads *heads)
