@@ -49,7 +49,8 @@ static int later_first(const void *a, const void *b)
 /* Only the newest are kept, with room for as many again, so that they are sorted rarely. */
 static void drop_older(struct census *census, size_t limit)
 {
-    qsort(census->letters, census->letter_count, sizeof *census->letters, later_first);
+    if (census->letter_count > 0)
+        qsort(census->letters, census->letter_count, sizeof *census->letters, later_first);
     if (census->letter_count > limit)
         census->letter_count = limit;
 }
