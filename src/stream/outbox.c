@@ -8,8 +8,8 @@
 #include "base/log.h"
 
 enum {
-    LOT = 4096, /* letters on their way at a time: a lot takes a broker's answer and a commit, however large … */
-    LOT_BYTES = 4 << 20, /* … and these, in memory */
+    LOT = 2048, /* letters on their way at a time: a lot takes a broker's answer and a commit, however large … */
+    LOT_BYTES = 2 << 20, /* … and these, in memory */
     TOPIC_SIZE = 250,    /* Kafka's limit on a name, and a NUL */
     RETRY_MS = 1000,     /* after a letter that was not delivered */
     LEAST_LIMIT = 2048,  /* a topic that refuses even this much takes no letter at all */

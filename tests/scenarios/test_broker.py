@@ -305,7 +305,7 @@ def test_a_flood_of_poison_takes_no_memory_and_holds_up_no_good_event(real_world
     world, flood = real_world, (1_000_000 if FULL else 50_000) // SLOWDOWN
     schema, good = schemas["Interaction"], rows_of(0, flood // 100)
     bad = list(poison(schema).items())
-    worker = world.worker("roles=ingest", "state.memory=16")
+    worker = world.worker("roles=ingest", "state.memory=8")
     early = [(f"e{user}", item, value, timestamp) for user, item, value, timestamp in rows_of(0, 30000 // SLOWDOWN)]
     produce(world, schema, early)  # what queues and the store's caches take is there before the flood
     wait_for("a quiet time", lambda: world.applied("interactions") == len(early), 60)
