@@ -28,6 +28,7 @@ struct exactly_once {
     struct requests *requests;
     struct transactions *transactions;
     char *probe_group;
+    size_t size_limit; /* message.max.bytes */
     pthread_t thread;
     bool running;
 
@@ -392,6 +393,7 @@ static int start(struct exactly_once *exactly_once, struct error *err)
     free(id);
     if (rc != 0)
         return -1;
+    exactly_once->size_limit = transactions_size_limit(exactly_once->transactions); /* the thread's from now on */
     if (pthread_create(&exactly_once->thread, NULL, run, exactly_once) != 0)
         return error_set(err, ERROR_FATAL, "no thread for transactions");
     exactly_once->running = true;
@@ -457,7 +459,7 @@ static void hold(struct exactly_once *exactly_once, struct parcel *parcel)
 int exactly_once_take(struct exactly_once *exactly_once, struct parcel *parcel, struct error *err)
 {
     size_t size = parcel->bytes.size;
-    size_t limit = transactions_size_limit(exactly_once->transactions);
+    size_t limit = exactly_once->size_limit;
     if (size > limit) {
         error_set(err, ERROR_BAD_INPUT, "message to %.100s: %zu bytes, but message.max.bytes is %zu", parcel->topic,
                   size, limit);
