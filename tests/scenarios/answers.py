@@ -20,7 +20,7 @@ SCHEMA = fastavro.parse_schema(json.loads(
 FRAME = 10  # C3 01 and the fingerprint
 
 
-def read(address, topic, isolation, seconds=120):
+def read(address, topic, isolation, patience=120):
     """Every message up to the end. A transaction that is open holds a committed reader up until it has timed out."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "answers", "enable.auto.commit": False,
                          "isolation.level": isolation, "auto.offset.reset": "error", "fetch.wait.max.ms": 50,
@@ -30,17 +30,18 @@ def read(address, topic, isolation, seconds=120):
         places = [TopicPartition(topic, p, 0) for p in partitions]
         ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
         consumer.assign(places)
-        limit = time.monotonic() + seconds
+        limit = time.monotonic() + patience  # without a message
         while time.monotonic() < limit:
             message = consumer.poll(0.2)
             if message is not None and message.error():
                 raise RuntimeError(f"{topic}: {message.error()}")
             if message is not None:
+                limit = time.monotonic() + patience
                 yield message
             elif all(place.offset >= ends[place.partition] or ends[place.partition] == 0
                      for place in consumer.position(places)):
                 return
-        raise RuntimeError(f"{topic}: not at its end after {seconds} s: {consumer.position(places)} of {ends}")
+        raise RuntimeError(f"{topic}: not at its end after {patience} s of silence: {consumer.position(places)} of {ends}")
     finally:
         consumer.close()
 

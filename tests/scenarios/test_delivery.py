@@ -143,7 +143,7 @@ def all_committed(world, fleet, seconds=120):
 
 
 def answers(world, isolation="read_committed"):
-    done = subprocess.run([sys.executable, str(VERIFIER), world.address, isolation], capture_output=True, timeout=300)
+    done = subprocess.run([sys.executable, str(VERIFIER), world.address, isolation], capture_output=True, timeout=1800)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
@@ -367,15 +367,10 @@ def test_a_flood_of_poison_costs_no_memory_and_no_answer(real_world, schemas, de
         time.sleep(0.2)
     most = max(most, anonymous_mib(fleet.workers[0]))
     fleet.stop_all()
-    found = judge(real_world, delivery, good + 1, bad_messages=count, letters=found_letters(real_world),
-                  MiB_before=round(before), MiB_at_most=round(most))
+    found = judge(real_world, delivery, good + 1, bad_messages=count, MiB_before=round(before), MiB_at_most=round(most))
     assert found["distinct_letters"] == count
     assert {kind: found["statuses"].get(kind) for kind in sent} == sent
     assert most < before + 32
-
-
-def found_letters(world):
-    return answers(world)["letters"]
 
 
 @BOTH
