@@ -128,7 +128,7 @@ def check_answer(answer):
     assert answer["status"] == "OK", answer
     assert answer["model"] == "SmolLM2-135M-Instruct" and answer["heads"] == "ml-100k:text", answer
     for candidate in answer["candidates"]:
-        assert candidate["status"] in ("OK", "COLD_USER"), candidate
+        assert candidate["status"] in ("OK", "COLD_USER", "SHALLOW"), candidate  # shallow: a slow machine has a backlog
         assert 0 < candidate["probability"] < 1 and 0 <= candidate["exit_layer"] <= 30, candidate
 
 
@@ -176,9 +176,12 @@ def test_the_stack_comes_up_answers_scales_and_goes_without_a_trace(stack, schem
     start = time.monotonic()
     stack.compose("up", "-d", "kafka", "registry", "topics", "fetch", "worker", "loader", "prometheus")
     print(f"up after {time.monotonic() - start:.0f} s")
-    loader = eventually("the loader", lambda: [c for c in stack.containers("loader") if c["State"] == "exited"])
-    said = stack.compose("logs", "loader")
-    assert loader[0]["ExitCode"] == 0, said
+    try:
+        eventually("the loader", lambda: [c for c in stack.containers("loader")
+                                          if c["State"] == "exited" and c["ExitCode"] == 0])
+    finally:
+        said = stack.compose("logs", "loader", "worker")
+        print(said[-6000:])
     assert f"http://localhost:{stack.ports['GRAFANA_PORT']}" in said
     client = Client(stack, schemas)
 
@@ -191,7 +194,9 @@ def test_the_stack_comes_up_answers_scales_and_goes_without_a_trace(stack, schem
     for answer in asked:
         check_answer(answer)
         assert answer["state"]["events_applied"] == 100_000
-    same_scores_offline(stack, asked[0])
+    alone = client.answers(client.ask(ratings, 1))[0]
+    assert {candidate["status"] for candidate in alone["candidates"]} <= {"OK", "COLD_USER"}, alone
+    same_scores_offline(stack, alone)
 
     # A request that nobody can read: a dead letter with the very bytes, in a topic that came with it.
     client.producer.produce("score-requests", key="broken", value=b"no Avro at all")
@@ -222,7 +227,7 @@ def test_the_stack_comes_up_answers_scales_and_goes_without_a_trace(stack, schem
     for answer in client.answers(client.ask(ratings, 20)):
         check_answer(answer)
     eventually("Prometheus to see one worker", lambda: client.workers_up(1))
-    print(f"{REQUESTS + 10 + 40 + 20} requests answered once each")
+    print(f"{REQUESTS + 10 + 1 + 40 + 20} requests answered once each")
 
     stack.down()
     assert stack.containers() == []
