@@ -92,6 +92,7 @@ def check_poison_inspect_mend_put_back(world, schema):
     assert sum(m.key() == b"u1" for m in messages) == 3
 
 
+@pytest.mark.full  # a group of the embedded broker takes half a minute to be joined and left
 def test_poison_is_inspected_mended_put_back_and_applied(world, schemas):
     check_poison_inspect_mend_put_back(world, schemas["Interaction"])
 
@@ -130,33 +131,33 @@ def at_end(world):
         consumer.close()
 
 
-def test_an_interrupted_run_keeps_its_place(world):
-    die(world, 40)
-    slow = world.start("produce", *world.config(), "--from-dead", "--rate", "20")
-    wait_for("some are back", lambda: at_end(world) >= 45)
+def test_an_interrupted_run_keeps_its_place(real_world):
+    die(real_world, 40)
+    slow = real_world.start("produce", *real_world.config(), "--from-dead", "--rate", "20")
+    wait_for("some are back", lambda: at_end(real_world) >= 45)
     slow.terminate()
-    assert slow.wait(timeout=30) == 1 and "interrupted" in world.log(slow)
-    assert 40 < at_end(world) < 80
-    assert "letters put back" in put_back(world, "--limit", "5")
-    put_back(world)
-    assert at_end(world) == 80
+    assert slow.wait(timeout=30) == 1 and "interrupted" in real_world.log(slow)
+    assert 40 < at_end(real_world) < 80
+    assert "letters put back" in put_back(real_world, "--limit", "5")
+    put_back(real_world)
+    assert at_end(real_world) == 80
 
 
-def test_what_cannot_go_back_is_said_and_passed_over(world, schemas):
-    worker = world.worker("roles=ingest", "engine.backend=none")
-    send(world, [("interactions", b"k", b"bad", None)])
-    wait_for("a letter", lambda: letters(world) == 1)
-    world.stop(worker)
-    send(world, [("interactions.dead", b"cut", b"half", [("headrace.truncated", b"100000"), ("headrace.error.class", b"too_large")]),
+def test_what_cannot_go_back_is_said_and_passed_over(real_world, schemas):
+    worker = real_world.worker("roles=ingest", "engine.backend=none")
+    send(real_world, [("interactions", b"k", b"bad", None)])
+    wait_for("a letter", lambda: letters(real_world) == 1)
+    real_world.stop(worker)
+    send(real_world, [("interactions.dead", b"cut", b"half", [("headrace.truncated", b"100000"), ("headrace.error.class", b"too_large")]),
                  ("interactions.dead", b"astray", b"x", [("__connect.errors.topic", b"accounts"), ("headrace.error.class", b"decode")]),
                  ("interactions.dead", b"unknown", b"y", None)])
-    found = {letter["key"]: letter for letter in census(world)["letters"]}
+    found = {letter["key"]: letter for letter in census(real_world)["letters"]}
     assert found["cut"]["cut_from_bytes"] == 100000 and not found["cut"]["to_put_back"]
     assert found["unknown"]["class"] == "other" and found["unknown"]["reason"] is None
-    said = put_back(world, code=1)
+    said = put_back(real_world, code=1)
     assert "it was cut from 100000 bytes" in said and "it says that it came from another topic" in said
     assert "2 letters put back into interactions (framing 1, other 1)" in said and "2 letters were passed over" in said
-    assert "0 letters put back" in put_back(world)
+    assert "0 letters put back" in put_back(real_world)
 
 
 @pytest.mark.parametrize("arguments, complaint", [
