@@ -333,6 +333,8 @@ static void an_idle_engine_waits_for_nobody_and_a_busy_one_gathers(void **state)
     assert_ptr_equal(batcher_take(batcher, TAKE_MS), &crowd.asked[0].job);
 
     batcher_put(batcher, &crowd.asked[1].job); /* long enough for the next to find the engine busy */
+    while (batches(&crowd) < 2)
+        usleep(100);
     batcher_put(batcher, &crowd.asked[2].job);
     assert_ptr_equal(batcher_take(batcher, TAKE_MS), &crowd.asked[1].job);
     assert_null(batcher_take(batcher, 20)); /* the engine is free, and this one waits for company */
