@@ -170,7 +170,7 @@ const struct config_option config_options[] = {
     NUMBER("exit.shadow", "0.01", "Share of requests that run to the reference depth as well, to be compared (0: none)",
            0, 1),
 
-    INTEGER("score.queue", "256", "Requests that may wait before partitions are paused", 1, 65536),
+    INTEGER("score.queue", "256", "Requests planned and not yet answered; more wait with the broker", 1, 65536),
     INTEGER("score.max_candidates", "1000", "Candidates in one request; more is an error of the request", 1, 100000),
     INTEGER("score.max_history", "200", "Events of an inline history; more is an error of the request", 0, 10000),
     FLAG("score.explain", "false", "Whether requests may ask for an explanation"),
