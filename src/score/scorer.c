@@ -352,6 +352,10 @@ static struct engine_prompt prompt_of(const struct scorer *scorer, const struct 
     prompt.offsets += piece->from;
     prompt.candidate_count = piece->to - piece->from;
     prompt.max_layer = piece->max_layer;
+    /* Nobody answers from beyond the reference then, so the shadow need not go there either. */
+    if (piece->asking->shadow && !piece->asking->explain && prompt.max_layer == 0 &&
+        scorer->settings.rule.kind == EXIT_RULE_CALIBRATED)
+        prompt.max_layer = scorer->reference;
     if (prompt.evidence != NULL)
         prompt.evidence += piece->from * scorer->heads->count;
     return prompt;

@@ -233,6 +233,14 @@ static void the_shadow_compares_with_the_reference_and_changes_no_answer(void **
     assert_true(sum > 1e-3);
     assert_true(fabs(shadowed.shadow.sum - sum) < 1e-6);
 
+    /* It goes no deeper than that, and no answer of this rule does. */
+    heads.reference = 2;
+    arena_free(&reference.arena);
+    ask(scene, &heads, calibrated, true, 1, &reference);
+    assert_int_equal(shadowed_rows(&reference), ITEMS);
+    assert_true(reference.token_layers < shadowed.token_layers);
+    heads.reference = 4;
+
     /* Which requests are taken: about the share asked for, each the same every time. */
     size_t taken = 0;
     for (int i = 0; i < 40; i++) {
