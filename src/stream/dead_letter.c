@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/kafka.h"
+
 /*
  * A packed letter: "HRDL1", key, value, number of headers, how many of them are ours, then name and value of each.
  * Numbers are 4 bytes, little-endian; a piece is its size and its bytes, the size NULL_PIECE stands for null; a name
@@ -135,15 +137,6 @@ static void take_headers(struct letter *letter, const rd_kafka_message_t *messag
     }
 }
 
-static bool has_header(const rd_kafka_message_t *message, const char *name)
-{
-    rd_kafka_headers_t *headers;
-    const void *value;
-    size_t size;
-    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           rd_kafka_header_get_last(headers, name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
 int dead_letter_pack(const rd_kafka_message_t *message, enum dead_letter_class class, const char *reason, size_t limit,
                      struct buffer *out, struct error *err)
 {
@@ -152,7 +145,7 @@ int dead_letter_pack(const rd_kafka_message_t *message, enum dead_letter_class c
     snprintf(offset, sizeof offset, "%lld", (long long)message->offset);
     snprintf(exception, sizeof exception, "headrace.%s", dead_letter_class_name(class));
 
-    if (class == DEAD_FRAMING && has_header(message, "__value_schema_id"))
+    if (class == DEAD_FRAMING && kafka_has_header(message, CODEC_SCHEMA_HEADER))
         reason = "framing by a schema GUID in the header __value_schema_id is not supported";
 
     struct letter letter = {
