@@ -4,8 +4,8 @@
 Heads learn from events of 50-75 % (the last tenth of them calibrates), rows of 75-100 % are the test. Twice: with
 evidence in the prompt, and with the user's history alone. The figures are those of the reports that `headrace replay`
 writes; here they are put beside the goals. A tenth of the rows is replayed twice, model and all: both reports must be
-the same bytes but for their lines of times. History alone gets a third of the rows. The generated data (clicks.py) need no model: what can be known of them is in
-the evidence.
+the same bytes but for their lines of times. History alone, whose prompts are short, trains on twice as many rows and is
+judged on half of them. The generated data (clicks.py) need no model: what can be known of them is in the evidence.
 """
 
 import argparse
@@ -77,11 +77,11 @@ class Bench:
     def data(self):
         return ["--events", self.flags.ratings, "--items", self.flags.items, *MAPS]
 
-    def train(self, name, sets, settings, more=()):
-        """(file of heads, exit 0's penalty)"""
+    def train(self, name, sets, settings, more=(), times=1):
+        """(file of heads, exit 0's penalty); on so many times the rows of --train-share"""
         heads = self.path(name + ".heads.gguf")
         said = self.run(f"train {name}", ["train", "heads", *self.data(), "--sets", sets, "--out", heads, "--rows-share",
-                                          f"{self.flags.train_share:g}", *more, *self.settings(settings)])
+                                          f"{times * self.flags.train_share:g}", *more, *self.settings(settings)])
         found = re.search(r"^exit0\s+0\s+\S+\s+\S+\s+(\S+)", said, re.MULTILINE)
         if found is None:
             raise SystemExit("bench: train heads has not said exit 0's penalty")
@@ -238,7 +238,7 @@ def read_flags():
     parser = argparse.ArgumentParser(prog="./dev bench replay", description=__doc__)
     for name in ("program", "model", "ratings", "items", "template", "work", "out", "threads"):
         parser.add_argument("--" + name, required=True)
-    parser.add_argument("--rows", type=int, default=2500, help="test rows, about")
+    parser.add_argument("--rows", type=int, default=2300, help="test rows, about")
     parser.add_argument("--train-share", type=float, default=0.1, help="of the rows in 50-75 %% that train")
     flags = parser.parse_args()
     with open(flags.ratings) as file:
@@ -257,8 +257,8 @@ def main():
     _, again = bench.judge("again", heads, l2, {}, flags.rows / 10, more=["--fresh"])
     history = {"prompt.template": history_template(flags.template, bench.path("history.prompt")),
                "graph.similar": "none"}
-    history_heads, history_l2 = bench.train("history", "text", history, ["--calibrate-share", "0.2"])
-    history_report, _ = bench.judge("history", history_heads, history_l2, history, flags.rows / 3)
+    history_heads, history_l2 = bench.train("history", "text", history, ["--calibrate-share", "0.5"], 2)
+    history_report, _ = bench.judge("history", history_heads, history_l2, history, flags.rows / 2)
     same = once == again and (page_without_times(bench.path("once.html")) ==
                               page_without_times(bench.path("again.html")))
     out = figures_of(report, history_report) | known_truth(bench)
