@@ -1,21 +1,16 @@
-"""The graph's state: killed again and again under limits, saved at clean stops, copied while it is written.
-
-SCENARIO_KILLS says how many kills (default 4; the full test run has 20).
-"""
+"""The graph's state: killed again and again under limits, saved at clean stops, copied while it is written."""
 
 import json
 import math
-import os
 import random
 import signal
 import subprocess
 import threading
 import time
 
-from conftest import PROGRAM, interaction, wait_for
+from conftest import FULL, PROGRAM, SLOWDOWN, interaction, wait_for
 
-KILLS = int(os.environ.get("SCENARIO_KILLS", "4"))
-SLOWDOWN = int(os.environ.get("SCENARIO_SLOWDOWN", "1"))
+KILLS = 20 if FULL else 4
 LIMITS = ["graph.window_days=20", "graph.max_edges_per_node=100", "graph.max_nodes=800", "graph.edges=all",
           "graph.push_budget=16"]
 
