@@ -23,6 +23,8 @@ enum {
     LAG_IDLE_MS = 20,       /* … and at the ends of all partitions, so that who waits for the state sees it at once */
     LETTER_LOG_MS = 1000,   /* dead letters are logged no more often */
     LAST_LETTERS_MS = 1000, /* what stopping waits for letters on their way */
+    FETCHED_LOW = 2500,     /* messages fetched and not taken: fewer, and more are asked for */
+    FETCHED_LOOK = 256,     /* messages between two looks at that */
     ARENA_LIMIT = 16 << 20, /* what decoding one message may take */
     GROUP_SIZE = 256,
 };
@@ -32,7 +34,8 @@ struct materialiser {
     struct graph *graph;
     const struct codec *codec;
     rd_kafka_t *client;
-    struct outbox *outbox; /* NULL: letters are only counted */
+    rd_kafka_queue_t *fetched; /* what is read of all partitions */
+    struct outbox *outbox;     /* NULL: letters are only counted */
     struct places places;
     struct arena arena;
     pthread_t thread;
@@ -43,6 +46,8 @@ struct materialiser {
     int64_t last_told_ns, last_letter_log_ns, last_trouble_ns, last_wait_log_ns;
     uint64_t letters_unlogged;
     rd_kafka_resp_err_t last_trouble;
+    unsigned since_look;      /* messages, at `fetched` */
+    bool was_full;            /* `fetched`, at the last look */
     rd_kafka_message_t *held; /* its schema could not be asked for; NULL: none */
 
     atomic_bool stopping, stopped, caught_up, waiting, rebuild;
@@ -327,6 +332,18 @@ static int take_held(struct materialiser *m, struct error *err)
     return 0;
 }
 
+/* The fetcher is woken when there is little left of what had been enough for it. */
+static void keep_fetching(struct materialiser *m)
+{
+    if (++m->since_look < FETCHED_LOOK)
+        return;
+    m->since_look = 0;
+    bool full = rd_kafka_queue_length(m->fetched) >= FETCHED_LOW;
+    if (m->was_full && !full)
+        places_wake_fetcher(&m->places);
+    m->was_full = full;
+}
+
 static int go_on(struct materialiser *m, struct error *err)
 {
     if (places_look_for_more(&m->places, err) != 0 || work_on_outbox(m, err) != 0)
@@ -336,6 +353,7 @@ static int go_on(struct materialiser *m, struct error *err)
     rd_kafka_message_t *message = rd_kafka_consumer_poll(m->client, poll_time(m));
     if (message != NULL && take(m, message, err) != 0)
         return -1;
+    keep_fetching(m);
     return commit_when_due(m, err);
 }
 
@@ -401,10 +419,11 @@ static int open_client(struct materialiser *m, struct error *err)
 {
     /* Those are meant for the request consumer. */
     static const char *const without[] = {"group.id", "group.instance.id", "auto.offset.reset", "enable.partition.eof"};
-    /* What may wait in memory, a partition: a message takes 300 bytes and more, however small it is, and librdkafka's
-     * own limits are 100,000 of them, and a fetch of 1 MiB on top. */
-    static const struct property defaults[] = {
-        {"queued.min.messages", "5000"}, {"queued.max.messages.kbytes", "4096"}, {"fetch.message.max.bytes", "262144"}};
+    /* What may wait in memory: a message takes 300 bytes and more, however small it is, and librdkafka's own limits are
+     * 100,000 of them, and a fetch of 1 MiB a partition on top. */
+    static const struct property defaults[] = {{"queued.min.messages", "5000"}, /* more than FETCHED_LOW */
+                                               {"queued.max.messages.kbytes", "4096"},
+                                               {"fetch.message.max.bytes", "262144"}};
     char group[GROUP_SIZE];
     const char *user_group = kafka_property_value(&m->settings.kafka, "group.id");
     snprintf(group, sizeof group, "%s-state-%s", user_group ? user_group : "headrace", m->settings.instance_id);
@@ -425,6 +444,7 @@ static int open_client(struct materialiser *m, struct error *err)
     int rc = kafka_create_client(&m->client, RD_KAFKA_CONSUMER, &own, forced, sizeof forced / sizeof *forced, NULL,
                                  NULL, NULL, err);
     free(properties);
+    m->fetched = rc == 0 ? rd_kafka_queue_get_consumer(m->client) : NULL;
     return rc;
 }
 
@@ -433,6 +453,8 @@ static void free_materialiser(struct materialiser *m)
     outbox_close(m->outbox);
     if (m->held != NULL)
         rd_kafka_message_destroy(m->held);
+    if (m->fetched != NULL)
+        rd_kafka_queue_destroy(m->fetched);
     kafka_destroy_consumer(m->client);
     places_free(&m->places);
     arena_free(&m->arena);

@@ -16,6 +16,7 @@ enum {
     WAIT_LOG_MS = 10000, /* what we wait for is said again after this */
     LOOK_MS = 10000,     /* how soon a new partition is seen */
     LAG_MS = 500,
+    WAKE_MS = 100, /* the longest that waking the fetcher takes, with no leader there */
 };
 
 static bool stopping(const struct places *places)
@@ -330,6 +331,16 @@ void places_tell_broker(const struct places *places)
     rd_kafka_resp_err_t code = list->cnt > 0 ? rd_kafka_commit(places->client, list, 1) : RD_KAFKA_RESP_ERR_NO_ERROR;
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         log_debug("stream", "offsets for lag tools: %s", rd_kafka_err2str(code));
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+void places_wake_fetcher(const struct places *places)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
+    for (size_t s = 0; s < MATERIALISER_TOPICS; s++)
+        for (int32_t i = 0; i < places->sources[s].count; i++)
+            rd_kafka_topic_partition_list_add(list, places->sources[s].topic, i)->offset = RD_KAFKA_OFFSET_END;
+    rd_kafka_offsets_for_times(places->client, list, WAKE_MS);
     rd_kafka_topic_partition_list_destroy(list);
 }
 

@@ -88,6 +88,12 @@ int places_stage(struct places *places, struct error *err);
 /* For lag tools only, so nobody waits for it and a failure is nobody's trouble. */
 void places_tell_broker(const struct places *places);
 
+/*
+ * librdkafka up to 2.1 looks again at what it has fetched a second after that was enough, however soon it is taken; any
+ * answer from a broker lets it look at once, so this asks the leaders something. (2.2: fetch.queue.backoff.ms)
+ */
+void places_wake_fetcher(const struct places *places);
+
 /* Brings the lag up to date now and then. */
 void places_measure_lag(struct places *places);
 

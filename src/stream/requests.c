@@ -303,8 +303,9 @@ static int open_client(struct requests *requests, const struct requests_settings
         {"auto.offset.reset", "error"},
         {"topic.metadata.refresh.interval.ms", "10000"}, /* how late a topic made after our start is seen */
         {"reconnect.backoff.max.ms", "1000"},            /* and how late a broker that is back */
-        /* What is fetched ahead: librdkafka's 100,000 messages a partition and 64 MiB are far more than we answer. */
-        {"queued.min.messages", "1000"},
+        /* What is fetched ahead: no less than is answered in a second, as librdkafka looks at it so often; its own
+         * 100,000 messages a partition and 64 MiB are far more. */
+        {"queued.min.messages", "10000"},
         {"queued.max.messages.kbytes", "8192"},
     };
     struct kafka_settings own = settings->kafka;

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from conftest import FULL, SLOWDOWN, World, interaction, wait_for
 from state import edges_of, events_of, expected_edges, graph_of, produce
+from test_observe import address, scrape, total
 
 
 def rows_of(first, count, users=50):
@@ -81,6 +82,25 @@ def test_a_retention_gap_stops_and_is_accepted_or_rebuilt_as_the_operator_says(r
     assert edges_of(world, rebuild) == expected_edges(kept)
     assert graph_of(world, rebuild)["events"] == len(kept)
     print(f"{lost} of {len(early + late)} messages gone unread: stop refuses, accept has {len(early + kept)} events, rebuild {len(kept)}")
+
+
+def test_a_backlog_is_read_without_a_pause(real_world, schemas):
+    """librdkafka pauses for a second whenever it has fetched enough: five times in this many events, if it is let."""
+    world, rows, pauses = real_world, rows_of(0, 120_000), []
+    produce(world, schemas["Interaction"], rows, flush_every=50_000)
+    worker = world.worker("roles=ingest")
+    at, count, since = address(world, worker), 0, time.monotonic()
+    while count < len(rows):
+        assert worker.poll() is None and time.monotonic() - since < 60, world.log(worker)
+        now = total(scrape(at)[2], "headrace_graph_events_total")
+        if now > count > 0 and time.monotonic() - since > 0.5 * SLOWDOWN:
+            pauses.append(time.monotonic() - since)
+        if now > count:
+            count, since = now, time.monotonic()
+        time.sleep(0.02)
+    world.stop(worker)
+    assert len(pauses) <= 1, pauses
+    print(f"{count:.0f} events, {len(pauses)} pauses of half a second")
 
 
 def rows_in(world, schemas):
