@@ -180,9 +180,12 @@ int embedding_watch(struct embedding *embedding, struct error *err);
 void embedding_each_changed(struct embedding *embedding, void (*visit)(void *context, uint32_t node), void *context);
 
 /*
- * Cosine of two vectors of n floats, n a multiple of 8; 0 when either is 0. Computed in double, column j modulo 8
+ * Cosine of two vectors of n floats, n a multiple of 16; 0 when either is 0. Computed in double, column j modulo 8
  * summed up with its like, then the eight sums: the same everywhere. That of a vector with itself is exactly 1.
  */
 double embedding_cosine(const float *a, const float *b, size_t n);
+
+/* The same number for `query` and f of the node, which is not written out for it; NaN when either is 0. */
+double embedding_cosine_to(const struct embedding *embedding, uint32_t node, const float *query);
 
 #endif

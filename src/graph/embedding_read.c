@@ -147,28 +147,33 @@ float embedding_angle(const struct embedding *embedding, uint32_t node)
     return (float)(bound < length ? asin(bound / length) : PI);
 }
 
-typedef float eight_floats __attribute__((vector_size(32)));
-typedef double eight_doubles __attribute__((vector_size(64)));
-
-/* A product of two floats is exact in double: nothing but the order of the sums could make a difference. */
-WIDEST double embedding_cosine(const float *a, const float *b, size_t n)
+static double cosine_of(struct products products)
 {
-    eight_doubles product = {0}, a_square = {0}, b_square = {0};
-    for (size_t i = 0; i < n; i += 8) {
-        eight_floats x, y;
-        memcpy(&x, a + i, sizeof x);
-        memcpy(&y, b + i, sizeof y);
-        eight_doubles wide_x = __builtin_convertvector(x, eight_doubles);
-        eight_doubles wide_y = __builtin_convertvector(y, eight_doubles);
-        product += wide_x * wide_y;
-        a_square += wide_x * wide_x;
-        b_square += wide_y * wide_y;
+    return products.xx > 0 && products.yy > 0 ? products.xy / sqrt(products.xx * products.yy) : 0.0;
+}
+
+double embedding_cosine(const float *a, const float *b, size_t n)
+{
+    return cosine_of(float_products(a, b, n));
+}
+
+double embedding_cosine_to(const struct embedding *embedding, uint32_t node, const float *query)
+{
+    size_t n = embedding->settings.dimension, layers = 0;
+    struct products products;
+    if (embedding->settings.normalise) {
+        float own[EMBEDDING_DIMENSION_LIMIT];
+        embedding_read(embedding, node, own);
+        products = float_products(query, own, n);
+    } else {
+        struct sum sums[EMBEDDING_LAYERS_LIMIT];
+        float scales[EMBEDDING_LAYERS_LIMIT];
+        for (size_t k = 1; k <= embedding->settings.layers; k++)
+            if (embedding->weights[k - 1] > 0.0f) {
+                scales[layers] = embedding->weights[k - 1] * share_of(embedding, node) * UNIT;
+                sums[layers++] = sum_of(embedding, node, k);
+            }
+        products = row_products(sums, scales, layers, query, n);
     }
-    double products = 0, a_squares = 0, b_squares = 0;
-    for (size_t j = 0; j < 8; j++) {
-        products += product[j];
-        a_squares += a_square[j];
-        b_squares += b_square[j];
-    }
-    return a_squares > 0 && b_squares > 0 ? products / sqrt(a_squares * b_squares) : 0.0;
+    return products.xx > 0 && products.yy > 0 ? cosine_of(products) : (double)NAN;
 }

@@ -10,6 +10,8 @@ enum { CARRY_BITS = 20 };
  */
 typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
+typedef double doubles __attribute__((vector_size(128)));
+typedef double eight_doubles __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -134,6 +136,68 @@ WIDEST void row_read(struct sum sum, float scale, float *out, size_t n)
         before += scale * value;
         memcpy(out + at, &before, sizeof before);
     }
+}
+
+struct eight_products {
+    eight_doubles xy, xx, yy;
+};
+
+INLINE void widen(const floats *x, eight_doubles halves[2])
+{
+    doubles wide = __builtin_convertvector(*x, doubles);
+    memcpy(halves, &wide, sizeof wide);
+}
+
+/* 16 columns of two vectors. A product of two floats is exact in double: only the order of the sums matters. */
+INLINE void multiply(struct eight_products *products, const floats *x, const floats *y)
+{
+    eight_doubles wide_x[2], wide_y[2];
+    widen(x, wide_x);
+    widen(y, wide_y);
+    for (size_t half = 0; half < 2; half++) {
+        products->xy += wide_x[half] * wide_y[half];
+        products->xx += wide_x[half] * wide_x[half];
+        products->yy += wide_y[half] * wide_y[half];
+    }
+}
+
+INLINE struct products add_up(const struct eight_products *products)
+{
+    struct products sum = {0};
+    for (size_t j = 0; j < 8; j++) {
+        sum.xy += products->xy[j];
+        sum.xx += products->xx[j];
+        sum.yy += products->yy[j];
+    }
+    return sum;
+}
+
+WIDEST struct products float_products(const float *x, const float *y, size_t n)
+{
+    struct eight_products products = {0};
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats sixteen_x, sixteen_y;
+        memcpy(&sixteen_x, x + at, sizeof sixteen_x);
+        memcpy(&sixteen_y, y + at, sizeof sixteen_y);
+        multiply(&products, &sixteen_x, &sixteen_y);
+    }
+    return add_up(&products);
+}
+
+WIDEST struct products row_products(const struct sum *sums, const float *scales, size_t count, const float *x, size_t n)
+{
+    struct eight_products products = {0};
+    for (size_t at = 0; at < n; at += ROW_LANES) {
+        floats sixteen_x, y = {0};
+        memcpy(&sixteen_x, x + at, sizeof sixteen_x);
+        for (size_t k = 0; k < count; k++) {
+            floats value;
+            read_columns(sums[k], at, &value);
+            y += scales[k] * value;
+        }
+        multiply(&products, &sixteen_x, &y);
+    }
+    return add_up(&products);
 }
 
 void row_fold(struct sum sum, size_t n)

@@ -57,6 +57,17 @@ float row_distance(const int32_t *a, const int32_t *b, size_t n);
 /* out += scale * sum, in whatever the scale makes of units. */
 void row_read(struct sum sum, float scale, float *out, size_t n);
 
+/* x a vector of floats, y the sum of scale * sum over `count` rows, rounded as by row_read(); in double, exact but for
+ * the order of the sums. */
+struct products {
+    double xy, xx, yy;
+};
+
+struct products row_products(const struct sum *sums, const float *scales, size_t count, const float *x, size_t n);
+
+/* The same of two vectors of floats. */
+struct products float_products(const float *x, const float *y, size_t n);
+
 /* A hub's sum back into 32 bits; there must be no more than HUB_DEGREE neighbours. */
 void row_fold(struct sum sum, size_t n);
 

@@ -1,5 +1,6 @@
 #include "graph/similar.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,9 +50,14 @@ struct ranking {
 
 static void rank(struct ranking *ranking, struct similar_user user)
 {
-    size_t at = ranking->count;
-    while (at > 0 && comes_before(ranking->graph, ranking->before_ms, &user, &ranking->users[at - 1]))
-        at--;
+    size_t at = 0;
+    for (size_t end = ranking->count; at < end;) {
+        size_t middle = at + (end - at) / 2;
+        if (comes_before(ranking->graph, ranking->before_ms, &user, &ranking->users[middle]))
+            end = middle;
+        else
+            at = middle + 1;
+    }
     if (at == ranking->k)
         return;
     if (ranking->count < ranking->k)
@@ -70,11 +76,9 @@ static bool is_zero(const float *vector, size_t n)
 
 static double cosine_to(const struct graph *graph, const float *query, uint32_t user)
 {
-    float vector[GRAPH_DIMENSION_LIMIT];
-    size_t n = graph_settings(graph)->dimension;
-    graph_user_embedding(graph, user, vector);
-    double cosine = embedding_cosine(query, vector, n);
-    return cosine == 0 && (is_zero(vector, n) || is_zero(query, n)) ? NOBODY : cosine;
+    uint32_t node = graph->nodes.users[user].embedding;
+    double cosine = node == GRAPH_NONE ? NAN : embedding_cosine_to(graph->nodes.embedding, node, query);
+    return isnan(cosine) ? NOBODY : cosine;
 }
 
 /*

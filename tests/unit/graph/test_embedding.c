@@ -363,6 +363,41 @@ static void cosine_is_that_of_the_textbook(void **state)
     assert_float_equal(embedding_cosine(zero, zero, 16), 0, 0);
 }
 
+/* A star with a hub, for each way to make a result of the layers. */
+static void the_cosine_to_a_node_is_that_of_its_vector(void **state)
+{
+    (void)state;
+    enum { SPOKES = 2 * 240, WAYS = 4 };
+    static const struct embedding_settings ways[WAYS] = {
+        {.result = EMBEDDING_MEAN},
+        {.result = EMBEDDING_FINAL},
+        {.result = EMBEDDING_WEIGHTED, .weights = {1, 0, 3}},
+        {.result = EMBEDDING_MEAN, .normalise = true},
+    };
+    struct error err;
+    for (size_t way = 0; way < WAYS; way++) {
+        struct embedding_settings settings = ways[way];
+        settings.layers = 3;
+        settings.dimension = 48;
+        settings.epsilon = 0.1f;
+        struct embedding *embedding = embedding_create(&settings, &err);
+        assert_non_null(embedding);
+        add_nodes(embedding, SPOKES + 2);
+        for (uint32_t spoke = 1; spoke <= SPOKES; spoke++)
+            assert_int_equal(embedding_add_edge(embedding, spoke, 0, &err), 0);
+        float query[48], vector[48];
+        embedding_read(embedding, 1, query);
+        for (uint32_t node = 0; node <= SPOKES; node++) {
+            embedding_read(embedding, node, vector);
+            assert_float_equal(embedding_cosine_to(embedding, node, query), embedding_cosine(query, vector, 48), 0);
+        }
+        assert_true(isnan(embedding_cosine_to(embedding, SPOKES + 1, query))); /* no edges */
+        memset(query, 0, sizeof query);
+        assert_true(isnan(embedding_cosine_to(embedding, 0, query)));
+        embedding_destroy(embedding);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_hub_that_shrinks_is_as_exact_as_a_small_node),
         cmocka_unit_test(an_event_costs_some_hundred_operations),
         cmocka_unit_test(cosine_is_that_of_the_textbook),
+        cmocka_unit_test(the_cosine_to_a_node_is_that_of_its_vector),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
