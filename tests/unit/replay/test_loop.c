@@ -496,13 +496,13 @@ static void what_was_trained_on_the_future_fails_the_run(void **state)
 {
     const struct scene *scene = *state;
     struct replay_settings settings = settings_of(scene);
-    settings.vectors_ms = 1600;
+    settings.vectors_ms = 1300;
     assert_fails(scene, &settings, "leak: row 0, ");
-    settings.from_ms = 1601; /* from there on they are fine */
+    settings.from_ms = 1301; /* from there on they are fine */
     free(run(scene, &settings, false));
 
     settings = settings_of(scene);
-    settings.heads_ms = 1600; /* of the first half of the time: long before the test part */
+    settings.heads_ms = 1300; /* of the first half of the time: long before the test part */
     free(run(scene, &settings, false));
     settings.heads_ms = 100000;
     assert_fails(scene, &settings, "the heads were trained");
