@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -8,9 +9,13 @@
 #include "graph/sort.h"
 #include "graph/state.h"
 
+/* Edges are read in ranges of users; where one stands is told by its range's number and by its place in that range. */
 enum {
-    AHEAD = 8,           /* nodes asked for before their edges are placed */
-    SMALL_GRAPH = 10000, /* edges; threads would not pay */
+    AHEAD = 8, /* nodes asked for before their edges are placed */
+    RANGE_BITS = 4,
+    RANGES = 1 << RANGE_BITS,
+    PLACE_BITS = 32 - RANGE_BITS,
+    TELL_EVERY = 1 << 16, /* edges of a range, until others hear of them */
 };
 
 struct loaded_edge {
@@ -19,22 +24,31 @@ struct loaded_edge {
     struct edge edge;
 };
 
-struct loading {
-    struct graph *graph;
+struct range {
+    struct loading *loading;
+    uint32_t first_user, end_user;
     struct loaded_edge *edges; /* as they are read, to be put in order */
     size_t count, capacity;
-    int64_t told_ns;
+    int result;
+    struct error err;
+};
+
+struct loading {
+    struct graph *graph;
+    struct range ranges[RANGES];
+    size_t count; /* edges of all ranges */
+    atomic_size_t read;
+    atomic_llong told_ns;
 };
 
 static const int64_t progress_interval_ns = 5000000000;
 
 static void tell_progress(struct loading *loading, const char *what, size_t count)
 {
-    int64_t now_ns = clock_monotonic_ns();
-    if (now_ns - loading->told_ns < progress_interval_ns)
+    long long now_ns = clock_monotonic_ns(), told_ns = atomic_load(&loading->told_ns);
+    if (now_ns - told_ns < progress_interval_ns || !atomic_compare_exchange_strong(&loading->told_ns, &told_ns, now_ns))
         return;
     log_info("graph", "loading %s: %zu %s so far", loading->graph->settings.directory, count, what);
-    loading->told_ns = now_ns;
 }
 
 static int damaged(const struct graph *graph, const char *what, struct error *err)
@@ -133,11 +147,13 @@ static int load_offset(void *context, struct text key, struct text value, struct
 
 static int load_pair(void *context, struct text key, struct text value, struct error *err)
 {
-    struct loading *loading = context;
-    struct graph *graph = loading->graph;
+    struct range *range = context;
+    struct graph *graph = range->loading->graph;
     struct event event;
     if (pair_decode(key, value, &event, err) != 0)
         return -1;
+    if (event.user >= range->end_user && range->end_user < graph->nodes.user_ids.count)
+        return SCAN_STOP;
     if (event.user >= graph->nodes.user_ids.count || event.item >= graph->nodes.item_ids.count)
         return damaged(graph, "an edge without its node", err);
     note_newest(graph, event.user, event.timestamp_ms);
@@ -145,12 +161,49 @@ static int load_pair(void *context, struct text key, struct text value, struct e
         graph->nodes.users[event.user].hidden = true;
         return SCAN_GO_ON;
     }
-    if (grow(&loading->edges, &loading->capacity, loading->count + 1, sizeof *loading->edges) != 0)
-        return error_set(err, ERROR_FATAL, "out of memory while loading %zu edges", loading->count);
-    struct loaded_edge *edge = &loading->edges[loading->count++];
-    *edge = (struct loaded_edge){event.sequence, event.user, graph_edge_of(graph, &event, event.item)};
-    tell_progress(loading, "edges read", loading->count);
-    return nodes_expect_edge(&graph->nodes, event.user, &edge->edge, err) != 0 ? -1 : SCAN_GO_ON;
+    if (range->count >> PLACE_BITS > 0 ||
+        grow(&range->edges, &range->capacity, range->count + 1, sizeof *range->edges) != 0)
+        return error_set(err, ERROR_FATAL, "out of memory while loading %zu edges", range->count);
+    range->edges[range->count++] =
+        (struct loaded_edge){event.sequence, event.user, graph_edge_of(graph, &event, event.item)};
+    if (range->count % TELL_EVERY == 0)
+        tell_progress(range->loading, "edges read", atomic_fetch_add(&range->loading->read, TELL_EVERY) + TELL_EVERY);
+    return SCAN_GO_ON;
+}
+
+static void read_range(void *job, size_t index, size_t worker)
+{
+    static const struct text all = {"", 0};
+    struct loading *loading = job;
+    struct range *range = &loading->ranges[index];
+    uint8_t start[PAIR_KEY_SIZE];
+    (void)worker;
+    pair_key(start, range->first_user, 0);
+    range->result = store_scan(&loading->graph->store, FAMILY_PAIRS, all,
+                               (struct text){(const char *)start, sizeof start}, load_pair, range, &range->err);
+}
+
+static int read_edges(struct loading *loading, struct pool *pool, struct error *err)
+{
+    uint64_t users = loading->graph->nodes.user_ids.count;
+    for (size_t i = 0; i < RANGES; i++)
+        loading->ranges[i] = (struct range){.loading = loading,
+                                            .first_user = (uint32_t)(users * i / RANGES),
+                                            .end_user = (uint32_t)(users * (i + 1) / RANGES)};
+    pool_run(pool, RANGES, read_range, loading);
+    for (size_t i = 0; i < RANGES; i++) {
+        if (loading->ranges[i].result != 0) {
+            *err = loading->ranges[i].err;
+            return -1;
+        }
+        loading->count += loading->ranges[i].count;
+    }
+    return 0;
+}
+
+static const struct loaded_edge *edge_at(const struct loading *loading, uint32_t at)
+{
+    return &loading->ranges[at >> PLACE_BITS].edges[at & ((1u << PLACE_BITS) - 1)];
 }
 
 /* Whether the edges are in order of time as they came: they nearly always are. */
@@ -158,7 +211,7 @@ static bool came_in_time(const struct loading *loading, const struct sort_entry 
 {
     int64_t newest_ms = INT64_MIN;
     for (size_t i = 0; i < loading->count; i++) {
-        int64_t timestamp_ms = loading->edges[sorted[i].at].edge.timestamp_ms;
+        int64_t timestamp_ms = edge_at(loading, sorted[i].at)->edge.timestamp_ms;
         if (timestamp_ms < newest_ms)
             return false;
         newest_ms = timestamp_ms;
@@ -170,13 +223,15 @@ static bool came_in_time(const struct loading *loading, const struct sort_entry 
 static struct sort_entry *order_edges(const struct loading *loading, struct sort_entry *places,
                                       struct sort_entry *other)
 {
-    for (size_t i = 0; i < loading->count; i++)
-        places[i] = (struct sort_entry){loading->edges[i].sequence, (uint32_t)i};
+    struct sort_entry *place = places;
+    for (size_t r = 0; r < RANGES; r++)
+        for (size_t i = 0; i < loading->ranges[r].count; i++)
+            *place++ = (struct sort_entry){loading->ranges[r].edges[i].sequence, (uint32_t)(r << PLACE_BITS | i)};
     struct sort_entry *sorted = sort_entries(places, other, loading->count);
     if (came_in_time(loading, sorted))
         return sorted;
     for (size_t i = 0; i < loading->count; i++)
-        sorted[i].key = (uint64_t)loading->edges[sorted[i].at].edge.timestamp_ms;
+        sorted[i].key = (uint64_t)edge_at(loading, sorted[i].at)->edge.timestamp_ms;
     return sort_entries(sorted, sorted == places ? other : places, loading->count);
 }
 
@@ -186,10 +241,11 @@ static int reserve_edges(struct loading *loading, struct error *err)
     uint32_t *of_users = calloc(nodes->user_ids.count + 1, sizeof *of_users);
     uint32_t *of_items = calloc(nodes->item_ids.count + 1, sizeof *of_items);
     int result = of_users == NULL || of_items == NULL ? error_set(err, ERROR_FATAL, "out of memory while loading") : 0;
-    for (size_t i = 0; i < loading->count && result == 0; i++) {
-        of_users[loading->edges[i].user]++;
-        of_items[loading->edges[i].edge.other]++;
-    }
+    for (size_t r = 0; r < RANGES && result == 0; r++)
+        for (size_t i = 0; i < loading->ranges[r].count; i++) {
+            of_users[loading->ranges[r].edges[i].user]++;
+            of_items[loading->ranges[r].edges[i].edge.other]++;
+        }
     if (result == 0)
         result = nodes_reserve_edges(nodes, of_users, of_items, err);
     free(of_users);
@@ -202,7 +258,7 @@ static int place_edges(struct loading *loading, struct error *err)
     size_t size = (loading->count + 1) * sizeof(struct sort_entry);
     struct sort_entry *places = malloc(size), *other = malloc(size);
     int result = -1;
-    if (places == NULL || other == NULL || loading->count > UINT32_MAX) {
+    if (places == NULL || other == NULL) {
         error_set(err, ERROR_FATAL, "out of memory while placing %zu edges", loading->count);
         goto out;
     }
@@ -211,10 +267,10 @@ static int place_edges(struct loading *loading, struct error *err)
     const struct sort_entry *sorted = order_edges(loading, places, other);
     for (size_t i = 0; i < loading->count; i++) {
         if (i + AHEAD < loading->count) {
-            const struct loaded_edge *ahead = &loading->edges[sorted[i + AHEAD].at];
+            const struct loaded_edge *ahead = edge_at(loading, sorted[i + AHEAD].at);
             nodes_prefetch(&loading->graph->nodes, ahead->user, ahead->edge.other);
         }
-        const struct loaded_edge *edge = &loading->edges[sorted[i].at];
+        const struct loaded_edge *edge = edge_at(loading, sorted[i].at);
         nodes_load_edge(&loading->graph->nodes, edge->user, edge->edge);
     }
     result = 0;
@@ -224,12 +280,22 @@ out:
     return result;
 }
 
+static int for_all_edges(struct loading *loading,
+                         int (*act)(struct nodes *nodes, uint32_t user, const struct edge *edge, struct error *err),
+                         struct error *err)
+{
+    for (size_t r = 0; r < RANGES; r++)
+        for (size_t i = 0; i < loading->ranges[r].count; i++) {
+            const struct loaded_edge *edge = &loading->ranges[r].edges[i];
+            if (act(&loading->graph->nodes, edge->user, &edge->edge, err) != 0)
+                return -1;
+        }
+    return 0;
+}
+
 static int embed_edges(struct loading *loading, struct error *err)
 {
-    for (size_t i = 0; i < loading->count; i++)
-        if (nodes_embed_edge(&loading->graph->nodes, loading->edges[i].user, &loading->edges[i].edge, err) != 0)
-            return -1;
-    return 0;
+    return for_all_edges(loading, nodes_expect_edge, err) != 0 ? -1 : for_all_edges(loading, nodes_embed_edge, err);
 }
 
 /* What is done with the edges that were read: two parts that know nothing of each other. */
@@ -249,29 +315,24 @@ static void do_part(void *job, size_t index, size_t worker)
 
 static int load_edges(struct loading *loading, struct error *err)
 {
-    static const struct text all = {"", 0};
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct parts parts = {.loading = loading};
-    struct pool *pool = NULL;
-    int result = store_scan(&loading->graph->store, FAMILY_PAIRS, all, all, load_pair, loading, err);
-    if (result != 0)
-        goto out;
-    if (loading->count >= SMALL_GRAPH)
-        pool = pool_create(processors > 1 ? (size_t)processors : 1);
-    if (pool != NULL)
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    struct pool *pool = pool_create(processors > 1 ? (size_t)processors : 1);
+    if (pool == NULL)
+        return error_set(err, ERROR_FATAL, "no threads or no memory to load %s with",
+                         loading->graph->settings.directory);
+    int result = read_edges(loading, pool, err);
+    if (result == 0)
         pool_run(pool, 2, do_part, &parts);
-    for (size_t i = 0; i < 2; i++) {
-        if (pool == NULL)
-            do_part(&parts, i, 0);
-        if (parts.results[i] != 0 && result == 0) {
+    for (size_t i = 0; i < 2 && result == 0; i++)
+        if (parts.results[i] != 0) {
             *err = parts.errors[i];
             result = -1;
         }
-    }
     if (result == 0)
         nodes_finish_load(&loading->graph->nodes, pool);
-out:
-    free(loading->edges);
+    for (size_t r = 0; r < RANGES; r++)
+        free(loading->ranges[r].edges);
     pool_destroy(pool);
     return result;
 }
@@ -304,7 +365,8 @@ static int begin_anew(struct graph *graph, struct error *err)
 
 int graph_load(struct graph *graph, struct error *err)
 {
-    struct loading loading = {.graph = graph, .told_ns = clock_monotonic_ns()};
+    struct loading loading = {.graph = graph};
+    atomic_init(&loading.told_ns, clock_monotonic_ns());
     if (!graph->settings.read_only)
         image_delete_rest(graph);
     graph->has_image = !graph->settings.read_only && image_exists(graph);
