@@ -74,6 +74,8 @@ static int apply_staged(struct graph *graph, struct error *err)
         prefetch(graph, i);
         result = apply_change(graph, &graph->staged.changes[i], err);
     }
+    if (result == 0)
+        result = nodes_close_holes(&graph->nodes, err);
     apply_users(graph);
     graph->events += graph->staged.events;
     graph->late_events += graph->staged.late_events;

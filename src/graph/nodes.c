@@ -53,6 +53,7 @@ void nodes_destroy(struct nodes *nodes)
     table_free(&nodes->attribute_values);
     embedding_destroy(nodes->embedding);
     buffer_free(&nodes->key);
+    free(nodes->torn);
     *nodes = (struct nodes){0};
 }
 
@@ -106,7 +107,7 @@ static int resize_edges(struct nodes *nodes, struct edges *edges, uint32_t capac
     all = realloc(all, capacity * sizeof *all);
     if (all == NULL)
         return -1;
-    *edges = (struct edges){.at = all, .count = edges->count, .capacity = capacity};
+    *edges = (struct edges){.at = all, .count = edges->count, .capacity = capacity, .torn = edges->torn};
     return 0;
 }
 
@@ -137,8 +138,23 @@ static int insert_edge(struct nodes *nodes, struct edges *edges, struct edge edg
     return 0;
 }
 
-static int take_edge(struct nodes *nodes, struct edges *edges, uint32_t other, int64_t timestamp_ms, struct edge *taken,
-                     struct error *err)
+static int note_hole(struct nodes *nodes, struct edges *edges, bool of_user, uint32_t node, int64_t timestamp_ms)
+{
+    if (edges->torn == 0) {
+        if (grow(&nodes->torn, &nodes->torn_capacity, nodes->torn_count + 1, sizeof *nodes->torn) != 0)
+            return -1;
+        nodes->torn[nodes->torn_count++] = (struct torn){.node = node, .of_user = of_user, .from_ms = timestamp_ms};
+        edges->torn = (uint32_t)nodes->torn_count;
+    }
+    struct torn *torn = &nodes->torn[edges->torn - 1];
+    torn->holes++;
+    if (timestamp_ms < torn->from_ms)
+        torn->from_ms = timestamp_ms;
+    return 0;
+}
+
+static int take_edge(struct nodes *nodes, struct edges *edges, bool of_user, uint32_t node, uint32_t other,
+                     int64_t timestamp_ms, struct edge *taken, struct error *err)
 {
     size_t place = graph_edges_before(edges->at, edges->count, timestamp_ms);
     while (place < edges->count && edges->at[place].timestamp_ms == timestamp_ms && edges->at[place].other != other)
@@ -146,17 +162,41 @@ static int take_edge(struct nodes *nodes, struct edges *edges, uint32_t other, i
     if (place == edges->count || edges->at[place].timestamp_ms != timestamp_ms)
         return error_set(err, ERROR_FATAL, "graph in memory and store disagree about an edge: start the worker anew");
     *taken = edges->at[place];
-    edges->count--;
-    if (place < edges->count / 2) {
-        memmove(edges->at + 1, edges->at, place * sizeof *edges->at);
+    edges->at[place].other = GRAPH_NONE;
+    return note_hole(nodes, edges, of_user, node, timestamp_ms) != 0 ? out_of_memory(err) : 0;
+}
+
+/* The oldest leave most often: then the list begins later, and nothing moves. */
+static int close_holes(struct nodes *nodes, struct edges *edges, const struct torn *torn)
+{
+    size_t holes = torn->holes, first = graph_edges_before(edges->at, edges->count, torn->from_ms);
+    for (; first == 0 && holes > 0 && edges->at->other == GRAPH_NONE; holes--) {
         edges->at++;
         edges->front++;
-    } else {
-        memmove(edges->at + place, edges->at + place + 1, (edges->count - place) * sizeof *edges->at);
+        edges->count--;
     }
+    size_t kept = first, next = first;
+    for (; holes > 0; next++)
+        if (edges->at[next].other == GRAPH_NONE)
+            holes--;
+        else
+            edges->at[kept++] = edges->at[next];
+    memmove(edges->at + kept, edges->at + next, (edges->count - next) * sizeof *edges->at);
+    edges->count -= (uint32_t)(next - kept);
+    edges->torn = 0;
     bool sparse = edges->count == 0 || edges->count < edges->capacity / 2;
-    if (sparse && resize_edges(nodes, edges, edges->count + edges->count / 4) != 0)
-        return out_of_memory(err);
+    return sparse ? resize_edges(nodes, edges, edges->count + edges->count / 4) : 0;
+}
+
+int nodes_close_holes(struct nodes *nodes, struct error *err)
+{
+    for (size_t i = 0; i < nodes->torn_count; i++) {
+        const struct torn *torn = &nodes->torn[i];
+        struct edges *edges = torn->of_user ? &nodes->users[torn->node].edges : &nodes->items[torn->node].edges;
+        if (close_holes(nodes, edges, torn) != 0)
+            return out_of_memory(err);
+    }
+    nodes->torn_count = 0;
     return 0;
 }
 
@@ -302,9 +342,9 @@ static int insert_at_both_ends(struct nodes *nodes, uint32_t user, struct edge e
 static int take_at_both_ends(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms,
                              struct edge *taken, struct error *err)
 {
-    if (take_edge(nodes, &nodes->users[user].edges, item, timestamp_ms, taken, err) != 0)
+    if (take_edge(nodes, &nodes->users[user].edges, true, user, item, timestamp_ms, taken, err) != 0)
         return -1;
-    return take_edge(nodes, &nodes->items[item].edges, user, timestamp_ms, taken, err);
+    return take_edge(nodes, &nodes->items[item].edges, false, item, user, timestamp_ms, taken, err);
 }
 
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err)

@@ -4,6 +4,9 @@
  * Users and items by number, every current edge at both ends in order of time, what is said about them, and their
  * embeddings. A node has a place in the embeddings only while it has an edge there.
  *
+ * Edges taken out leave holes in the lists until nodes_close_holes(): a list of a hundred thousand, of which many leave
+ * in one batch, moves once. Nobody may read lists before.
+ *
  * Changes that fail for want of memory leave the copy incomplete; the store has it all, so the process must start anew.
  *
  * Threads: the graph's lock guards it.
@@ -24,6 +27,15 @@ struct edges {
     uint32_t count;
     uint32_t front;    /* places free before the first: the oldest leave most often */
     uint32_t capacity; /* places from at - front on */
+    uint32_t torn;     /* 1 + its number in nodes.torn while there are holes; 0: none */
+};
+
+/* A list with holes, edges that were taken out of its middle: `other` is GRAPH_NONE there, the time still stands. */
+struct torn {
+    uint32_t node;
+    bool of_user;
+    uint32_t holes;
+    int64_t from_ms; /* of the oldest */
 };
 
 struct user_node {
@@ -52,6 +64,8 @@ struct nodes {
     size_t user_capacity, item_capacity;
     struct table attribute_values; /* "name", 0, "value" */
     struct embedding *embedding;
+    struct torn *torn; /* (torn_count) */
+    size_t torn_count, torn_capacity;
     struct buffer key; /* scratch */
     size_t expected;   /* nodes that there will be in the embeddings, during a bulk load */
     uint64_t edge_count, title_count;
@@ -92,6 +106,7 @@ void nodes_finish_load(struct nodes *nodes, struct pool *pool);
 /* `edge` is as seen from the user. `replaced_ms` is the time of the pair's present edge, which goes; -1: none is. */
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err);
 int nodes_remove_edge(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms, struct error *err);
+int nodes_close_holes(struct nodes *nodes, struct error *err);
 
 /* The description becomes the node's; NULL: none. */
 int nodes_describe_item(struct nodes *nodes, uint32_t item, struct description *description, struct error *err);
