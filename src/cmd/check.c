@@ -10,6 +10,7 @@
 #include "cmd/commands.h"
 #include "cmd/setup.h"
 #include "engine/exits.h"
+#include "observe/http.h"
 #include "stream/kafka.h"
 
 enum { METADATA_MS = 5000, NAME_WIDTH = 10 };
@@ -375,6 +376,20 @@ static void check_kafka(struct check *check)
     rd_kafka_destroy(client);
 }
 
+/* HTTP */
+
+static void check_http(struct check *check)
+{
+    const char *listen = config_text(check->config, "http.listen");
+    struct error err;
+    if (*listen == '\0')
+        skipped("http", "http.listen is empty: no metrics, and nobody can ask whether the worker is ready");
+    else if (http_check(listen, &err) != 0)
+        wrong(check, "http", "http.listen: %s", err.message);
+    else
+        right("http", "http.listen: %s", listen);
+}
+
 static int print_config(const struct config *config, struct error *err)
 {
     struct buffer text = {0};
@@ -419,6 +434,7 @@ int command_check(int argc, char **argv)
     if (result == 0) {
         check_state(&check);
         check_model(&check);
+        check_http(&check);
         if (connect) {
             check_kafka(&check);
             check_registry(&check);

@@ -198,19 +198,33 @@ static int bind_first(const struct addrinfo *found)
     return handle;
 }
 
-static int open_socket(const char *listen_on, int *handle, struct error *err)
+static int look_up(const char *listen_on, struct addrinfo **found, struct error *err)
 {
     char host[HOST_SIZE], port[HOST_SIZE];
     if (!http_split_address(listen_on, host, port, HOST_SIZE))
         return error_set(err, ERROR_FATAL,
                          "cannot listen on \"%s\": HOST:PORT is wanted, as 127.0.0.1:9464, [::1]:9464 or :9464",
                          listen_on);
-    struct addrinfo *found = NULL;
     const struct addrinfo wanted = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    int code = getaddrinfo(*host != '\0' ? host : NULL, port, &wanted, &found);
-    if (code != 0)
-        return error_set(err, ERROR_FATAL, "cannot listen on %s: %s", listen_on, gai_strerror(code));
+    int code = getaddrinfo(*host != '\0' ? host : NULL, port, &wanted, found);
+    return code == 0 ? 0 : error_set(err, ERROR_FATAL, "cannot listen on %s: %s", listen_on, gai_strerror(code));
+}
+
+int http_check(const char *listen, struct error *err)
+{
+    struct addrinfo *found;
+    if (look_up(listen, &found, err) != 0)
+        return -1;
+    freeaddrinfo(found);
+    return 0;
+}
+
+static int open_socket(const char *listen_on, int *handle, struct error *err)
+{
+    struct addrinfo *found;
+    if (look_up(listen_on, &found, err) != 0)
+        return -1;
     *handle = bind_first(found);
     int failure = errno;
     freeaddrinfo(found);

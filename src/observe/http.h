@@ -46,6 +46,9 @@ struct http;
 /* The routes must outlive the server. ERROR_FATAL: nobody can listen there; the message says why. */
 int http_start(struct http **http, const struct http_settings *settings, struct error *err);
 
+/* Whether `listen` is an address at all; somebody may well listen there already. */
+int http_check(const char *listen, struct error *err);
+
 /* Where it listens, as HOST:PORT with the real port. */
 const char *http_address(const struct http *http);
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "stream/kafka.h"
 
 enum {
     REQUEST_MEMORY = 256 << 20, /* bytes one request may take while it is answered */
@@ -91,15 +92,6 @@ static void fail(struct intake *intake, const struct error *err)
     pthread_mutex_unlock(&intake->mutex);
 }
 
-static bool has_schema_header(const rd_kafka_message_t *message)
-{
-    rd_kafka_headers_t *headers;
-    const void *value;
-    size_t size;
-    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           rd_kafka_header_get_last(headers, CODEC_SCHEMA_HEADER, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
 static int decode(struct intake *intake, struct job *job, struct error *err)
 {
     const rd_kafka_message_t *message = job->request->message;
@@ -109,7 +101,7 @@ static int decode(struct intake *intake, struct job *job, struct error *err)
         return error_set(err, ERROR_BAD_INPUT, "%zu bytes, but ingest.message_limit is %zu", message->len,
                          intake->settings.message_limit);
     }
-    if (has_schema_header(message))
+    if (kafka_has_header(message, CODEC_SCHEMA_HEADER))
         return codec_refuse_header(&score_request_type, &job->class, err);
     return codec_decode(intake->codec, &score_request_type, message->payload, message->len, &job->asked, &job->arena,
                         &job->class, err);

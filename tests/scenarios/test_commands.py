@@ -104,6 +104,9 @@ def test_check_explains_the_configuration_and_hides_secrets(world):
     text = world.run("check", "--connect", sets=("kafka.sasl.password=geheim", "roles=score"), code=1)
     assert "geheim" not in text and "********" in text
     assert "exit.rule" in text and "demo.yaml" in text
+    assert re.search(r"^\u2713 http +http.listen: 127.0.0.1:0$", text, re.M)
+    text = world.run("check", sets=("http.listen=9464",), code=1)
+    assert 'http.listen: cannot listen on "9464": HOST:PORT is wanted' in text
 
 
 def test_the_client_in_the_readme_gets_its_answer(world, tmp_path):
