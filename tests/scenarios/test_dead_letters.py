@@ -44,7 +44,8 @@ def poison(world, schema, future=4, garbage=6):
          [("interactions", "good", interaction(schema, "good", "i1", 5.0, EARLY), None)])
 
 
-def check_poison_inspect_mend_put_back(world, schema):
+def test_poison_is_inspected_mended_put_back_and_applied(real_world, schemas):
+    world, schema = real_world, schemas["Interaction"]
     worker = world.worker("roles=ingest", "engine.backend=none")
     poison(world, schema)
     wait_for("letters", lambda: letters(world) == 10)
@@ -90,15 +91,6 @@ def check_poison_inspect_mend_put_back(world, schema):
         elif again.key().startswith(b"bad"):
             assert again.value().startswith(b"no avro") and again.headers() is None
     assert sum(m.key() == b"u1" for m in messages) == 3
-
-
-@pytest.mark.full  # a group of the embedded broker takes half a minute to be joined and left
-def test_poison_is_inspected_mended_put_back_and_applied(world, schemas):
-    check_poison_inspect_mend_put_back(world, schemas["Interaction"])
-
-
-def test_poison_is_put_back_on_a_real_broker(real_world, schemas):
-    check_poison_inspect_mend_put_back(real_world, schemas["Interaction"])
 
 
 def die(world, count):
