@@ -25,9 +25,10 @@ const char *__tsan_default_suppressions(void)
         "called_from_lib:librdkafka.so\n"
         /* Publishes memtables, versions and cached blocks by atomics that are not seen. */
         "called_from_lib:librocksdb.so\n"
-        /* RocksDB calls memcpy in these two on blocks that it shares in that way. */
+        /* RocksDB calls memcpy in these on blocks that it shares in that way. */
         "called_from_lib:libstdc++.so\n"
-        "called_from_lib:liblz4.so\n";
+        "called_from_lib:liblz4.so\n"
+        "called_from_lib:libsnappy.so\n";
 }
 
 _Static_assert(sizeof(thrd_t) == sizeof(pthread_t), "a C11 thread is a pthread");
