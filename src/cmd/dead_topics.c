@@ -9,7 +9,7 @@
 #include "cmd/setup.h"
 #include "stream/kafka.h"
 
-enum { ANSWER_MS = 10000, COORDINATOR_MS = 30000, PAUSE_MS = 100 };
+enum { ANSWER_MS = 10000, ASK_AGAIN_MS = 30000, PAUSE_MS = 100 };
 
 static int create_client(struct dead_topics *topics, const struct config *config,
                          void (*rebalanced)(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *,
@@ -65,12 +65,40 @@ static const rd_kafka_metadata_topic_t *find_metadata(const rd_kafka_metadata_t 
     return NULL;
 }
 
+/*
+ * A group's first question makes a broker create what groups are kept in, and a topic that is new has no leader yet: it
+ * answers that it does not know.
+ */
+static bool worth_asking_again(rd_kafka_resp_err_t code, int64_t start_ns)
+{
+    static const rd_kafka_resp_err_t codes[] = {
+        RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+        RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+        RD_KAFKA_RESP_ERR__WAIT_COORD,
+        RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+        RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+    };
+    bool found = false;
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        found |= codes[i] == code;
+    if (!found || clock_since_ms(start_ns) > ASK_AGAIN_MS)
+        return false;
+    usleep(PAUSE_MS * 1000);
+    return true;
+}
+
 static int add_partition(struct dead_topics *topics, size_t topic, int32_t number, struct error *err)
 {
     struct dead_partition *partition = &topics->partitions[topics->partition_count];
     *partition = (struct dead_partition){.topic = topic, .partition = number};
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(topics->client, topics->names[topic], number,
-                                                                &partition->low, &partition->high, ANSWER_MS);
+    int64_t start_ns = clock_monotonic_ns();
+    rd_kafka_resp_err_t code;
+    do
+        code = rd_kafka_query_watermark_offsets(topics->client, topics->names[topic], number, &partition->low,
+                                                &partition->high, ANSWER_MS);
+    while (worth_asking_again(code, start_ns));
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return error_set(err, ERROR_RETRY, "asking for the offsets of %s: %s", topics->names[topic],
                          rd_kafka_err2str(code));
@@ -179,24 +207,16 @@ static void set_places(struct dead_partition *partition, const rd_kafka_topic_pa
     partition->next = least > partition->low ? least : partition->low;
 }
 
-/* A group's first question makes a broker create what groups are kept in: it answers that it does not know, yet. */
-static bool worth_asking_again(rd_kafka_resp_err_t code)
-{
-    return code == RD_KAFKA_RESP_ERR_NOT_COORDINATOR || code == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
-           code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS || code == RD_KAFKA_RESP_ERR__WAIT_COORD;
-}
-
 static rd_kafka_resp_err_t ask_places(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list)
 {
     int64_t start_ns = clock_monotonic_ns();
-    for (;;) {
-        rd_kafka_resp_err_t code = rd_kafka_committed(client, list, ANSWER_MS);
+    rd_kafka_resp_err_t code;
+    do {
+        code = rd_kafka_committed(client, list, ANSWER_MS);
         for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
             code = list->elems[i].err;
-        if (!worth_asking_again(code) || clock_since_ms(start_ns) > COORDINATOR_MS)
-            return code;
-        usleep(PAUSE_MS * 1000);
-    }
+    } while (worth_asking_again(code, start_ns));
+    return code;
 }
 
 int dead_topics_find_places(struct dead_topics *topics, const bool chosen[DEAD_LETTER_CLASSES], struct error *err)
