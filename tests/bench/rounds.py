@@ -17,6 +17,13 @@ def busy_seconds():
     return (user + nice + system + irq + softirq + steal) / TICK
 
 
+def others_busy(seconds=3):
+    """Processors that others keep busy while we do nothing. (The load average still knows of our own build.)"""
+    before = busy_seconds()
+    time.sleep(seconds)
+    return (busy_seconds() - before) / seconds
+
+
 class Progress:
     """What is being done: on a terminal a line that the next one writes over, else a line every half a minute."""
 
