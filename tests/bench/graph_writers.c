@@ -102,7 +102,7 @@ static void put_event(struct store *store, const struct event *event)
 static int end_batch(struct store *store, uint64_t events, int64_t newest_ms, struct error *err)
 {
     static const char partition[] = "interactions\0\0\0\0"; /* and the NUL at its end */
-    uint8_t counts[COUNTS_SIZE] = {0}, offset[8];
+    uint8_t counts[COUNTS_SIZE] = {0}, offset[PLACE_SIZE] = {0};
     bytes_put_64(counts, events);
     bytes_put_64(counts + 8, (uint64_t)newest_ms);
     bytes_put_64(offset, events);
