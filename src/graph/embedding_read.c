@@ -147,14 +147,14 @@ float embedding_angle(const struct embedding *embedding, uint32_t node)
     return (float)(bound < length ? asin(bound / length) : PI);
 }
 
-static double cosine_of(struct products products)
+static double cosine_of(struct products products, double of_zero)
 {
-    return products.xx > 0 && products.yy > 0 ? products.xy / sqrt(products.xx * products.yy) : 0.0;
+    return products.xx > 0 && products.yy > 0 ? products.xy / sqrt(products.xx * products.yy) : of_zero;
 }
 
 double embedding_cosine(const float *a, const float *b, size_t n)
 {
-    return cosine_of(float_products(a, b, n));
+    return cosine_of(float_products(a, b, n), 0.0);
 }
 
 double embedding_cosine_to(const struct embedding *embedding, uint32_t node, const float *query)
@@ -175,5 +175,5 @@ double embedding_cosine_to(const struct embedding *embedding, uint32_t node, con
             }
         products = row_products(sums, scales, layers, query, n);
     }
-    return products.xx > 0 && products.yy > 0 ? cosine_of(products) : (double)NAN;
+    return cosine_of(products, (double)NAN);
 }

@@ -138,8 +138,14 @@ static int insert_edge(struct nodes *nodes, struct edges *edges, struct edge edg
     return 0;
 }
 
-static int note_hole(struct nodes *nodes, struct edges *edges, bool of_user, uint32_t node, int64_t timestamp_ms)
+static struct edges *edges_of(const struct nodes *nodes, bool of_user, uint32_t node)
 {
+    return of_user ? &nodes->users[node].edges : &nodes->items[node].edges;
+}
+
+static int note_hole(struct nodes *nodes, bool of_user, uint32_t node, int64_t timestamp_ms)
+{
+    struct edges *edges = edges_of(nodes, of_user, node);
     if (edges->torn == 0) {
         if (grow(&nodes->torn, &nodes->torn_capacity, nodes->torn_count + 1, sizeof *nodes->torn) != 0)
             return -1;
@@ -153,9 +159,10 @@ static int note_hole(struct nodes *nodes, struct edges *edges, bool of_user, uin
     return 0;
 }
 
-static int take_edge(struct nodes *nodes, struct edges *edges, bool of_user, uint32_t node, uint32_t other,
-                     int64_t timestamp_ms, struct edge *taken, struct error *err)
+static int take_edge(struct nodes *nodes, bool of_user, uint32_t node, uint32_t other, int64_t timestamp_ms,
+                     struct edge *taken, struct error *err)
 {
+    const struct edges *edges = edges_of(nodes, of_user, node);
     size_t place = graph_edges_before(edges->at, edges->count, timestamp_ms);
     while (place < edges->count && edges->at[place].timestamp_ms == timestamp_ms && edges->at[place].other != other)
         place++;
@@ -163,12 +170,13 @@ static int take_edge(struct nodes *nodes, struct edges *edges, bool of_user, uin
         return error_set(err, ERROR_FATAL, "graph in memory and store disagree about an edge: start the worker anew");
     *taken = edges->at[place];
     edges->at[place].other = GRAPH_NONE;
-    return note_hole(nodes, edges, of_user, node, timestamp_ms) != 0 ? out_of_memory(err) : 0;
+    return note_hole(nodes, of_user, node, timestamp_ms) != 0 ? out_of_memory(err) : 0;
 }
 
 /* The oldest leave most often: then the list begins later, and nothing moves. */
-static int close_holes(struct nodes *nodes, struct edges *edges, const struct torn *torn)
+static int close_holes(struct nodes *nodes, const struct torn *torn)
 {
+    struct edges *edges = edges_of(nodes, torn->of_user, torn->node);
     size_t holes = torn->holes, first = graph_edges_before(edges->at, edges->count, torn->from_ms);
     for (; first == 0 && holes > 0 && edges->at->other == GRAPH_NONE; holes--) {
         edges->at++;
@@ -190,12 +198,9 @@ static int close_holes(struct nodes *nodes, struct edges *edges, const struct to
 
 int nodes_close_holes(struct nodes *nodes, struct error *err)
 {
-    for (size_t i = 0; i < nodes->torn_count; i++) {
-        const struct torn *torn = &nodes->torn[i];
-        struct edges *edges = torn->of_user ? &nodes->users[torn->node].edges : &nodes->items[torn->node].edges;
-        if (close_holes(nodes, edges, torn) != 0)
+    for (size_t i = 0; i < nodes->torn_count; i++)
+        if (close_holes(nodes, &nodes->torn[i]) != 0)
             return out_of_memory(err);
-    }
     nodes->torn_count = 0;
     return 0;
 }
@@ -342,9 +347,9 @@ static int insert_at_both_ends(struct nodes *nodes, uint32_t user, struct edge e
 static int take_at_both_ends(struct nodes *nodes, uint32_t user, uint32_t item, int64_t timestamp_ms,
                              struct edge *taken, struct error *err)
 {
-    if (take_edge(nodes, &nodes->users[user].edges, true, user, item, timestamp_ms, taken, err) != 0)
+    if (take_edge(nodes, true, user, item, timestamp_ms, taken, err) != 0)
         return -1;
-    return take_edge(nodes, &nodes->items[item].edges, false, item, user, timestamp_ms, taken, err);
+    return take_edge(nodes, false, item, user, timestamp_ms, taken, err);
 }
 
 int nodes_set_edge(struct nodes *nodes, uint32_t user, struct edge edge, int64_t replaced_ms, struct error *err)
