@@ -67,9 +67,9 @@ static const rd_kafka_metadata_topic_t *find_metadata(const rd_kafka_metadata_t 
 
 /*
  * A group's first question makes a broker create what groups are kept in, and a topic that is new has no leader yet: it
- * answers that it does not know.
+ * answers that it does not know. True after a pause; false: the answer stands.
  */
-static bool worth_asking_again(rd_kafka_resp_err_t code, int64_t start_ns)
+static bool pause_to_ask_again(rd_kafka_resp_err_t code, int64_t start_ns)
 {
     static const rd_kafka_resp_err_t codes[] = {
         RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
@@ -98,7 +98,7 @@ static int add_partition(struct dead_topics *topics, size_t topic, int32_t numbe
     do
         code = rd_kafka_query_watermark_offsets(topics->client, topics->names[topic], number, &partition->low,
                                                 &partition->high, ANSWER_MS);
-    while (worth_asking_again(code, start_ns));
+    while (pause_to_ask_again(code, start_ns));
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return error_set(err, ERROR_RETRY, "asking for the offsets of %s: %s", topics->names[topic],
                          rd_kafka_err2str(code));
@@ -215,7 +215,7 @@ static rd_kafka_resp_err_t ask_places(rd_kafka_t *client, rd_kafka_topic_partiti
         code = rd_kafka_committed(client, list, ANSWER_MS);
         for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
             code = list->elems[i].err;
-    } while (worth_asking_again(code, start_ns));
+    } while (pause_to_ask_again(code, start_ns));
     return code;
 }
 
